@@ -1,0 +1,1 @@
+"""Pallas kernels of Phoenix, one folder per operation."""

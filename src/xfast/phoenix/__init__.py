@@ -1,0 +1,1 @@
+"""Phoenix: two-tower retrieval and the transformer ranker with candidate isolation."""
