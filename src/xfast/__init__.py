@@ -1,13 +1,13 @@
 """xfast: the "For You" feed as one package — network events in, a ranked and explained feed out.
 
-Importing it is cheap: the parts (``xfast.phoenix``, ``xfast.thunder``, ``xfast.mixer``, …) load when they are first used.
+Importing it is cheap: the parts (``xfast.phoenix``, ``xfast.thunder``, ``xfast.mixer``, …) load on first use.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
 from importlib.metadata import version as _version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from xfast.errors import (
     ArtifactError,
@@ -30,7 +30,8 @@ __all__ = [
     "__version__",
 ]
 
-_PARTS = frozenset({"actions", "events", "ids", "phoenix"})
+# The parts that load on first use as attributes of the package.
+_PARTS = frozenset({"phoenix"})
 
 
 def __getattr__(name: str) -> Any:
@@ -39,5 +40,5 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'xfast' has no attribute {name!r}")
 
 
-if TYPE_CHECKING:
-    from xfast import actions, events, ids, phoenix
+def __dir__() -> list[str]:
+    return sorted({*__all__, *_PARTS})

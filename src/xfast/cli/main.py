@@ -12,13 +12,17 @@ from xfast.errors import XfastError
 
 # Sub-command -> (module, one-line help). The module has `add_arguments(parser)` and `run(args) -> int`; only the chosen
 # one is imported, so `xfast --help` and `xfast doctor` start at once.
-COMMANDS: dict[str, tuple[str, str]] = {}
+COMMANDS: dict[str, tuple[str, str]] = {
+    "doctor": ("xfast.cli.doctor", "versions, processor features, engines, and what is missing"),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the ``xfast`` command; bad input prints one line on stderr and returns 2."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(prog="xfast", description="A For You feed: events in, a ranked, explained feed out.")
+    parser = argparse.ArgumentParser(
+        prog="xfast", description="A For You feed: events in, a ranked, explained feed out."
+    )
     parser.add_argument("--version", action="version", version=f"xfast {xfast.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     chosen = next((word for word in arguments if not word.startswith("-")), None)

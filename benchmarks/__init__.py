@@ -1,0 +1,1 @@
+"""asv suites: one module per room, rivals beside each hot operation, quality tracked beside time."""
