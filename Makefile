@@ -102,5 +102,12 @@ bench-smoke: dev
 	$(PY) -m pytest -q benchmarks/smoke -p no:cacheprovider --benchmark-json=build/smoke.json
 	$(PY) benchmarks/smoke/compare.py build/smoke.json
 
+# --- services for the tests (SERVICES="kafka postgres browser redis" chooses) ------------------------------------------
+services:
+	$(PYTHON) scripts/services start $(SERVICES)
+
+services-stop:
+	$(PYTHON) scripts/services stop $(SERVICES)
+
 clean:
 	rm -rf build dist
