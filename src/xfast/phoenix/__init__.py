@@ -1,1 +1,61 @@
-"""Phoenix: two-tower retrieval and the transformer ranker with candidate isolation."""
+"""Phoenix: two-tower retrieval and the transformer ranker with candidate isolation.
+
+The names load when they are first used: reading files and hashing ids never import JAX.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+_HOME = {
+    "Artifacts": "artifacts",
+    "Corpus": "artifacts",
+    "EmbeddingTables": "artifacts",
+    "Tower": "artifacts",
+    "load_artifacts": "artifacts",
+    "load_corpus": "artifacts",
+    "load_params": "artifacts",
+    "load_sequence": "artifacts",
+    "save_artifacts": "artifacts",
+    "PhoenixConfig": "config",
+    "Candidates": "features",
+    "Engagements": "features",
+}
+
+__all__ = [
+    "Artifacts",
+    "Candidates",
+    "Corpus",
+    "EmbeddingTables",
+    "Engagements",
+    "PhoenixConfig",
+    "Tower",
+    "load_artifacts",
+    "load_corpus",
+    "load_params",
+    "load_sequence",
+    "save_artifacts",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f"xfast.phoenix.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'xfast.phoenix' has no attribute {name!r}")
+
+
+if TYPE_CHECKING:
+    from xfast.phoenix.artifacts import (
+        Artifacts,
+        Corpus,
+        EmbeddingTables,
+        Tower,
+        load_artifacts,
+        load_corpus,
+        load_params,
+        load_sequence,
+        save_artifacts,
+    )
+    from xfast.phoenix.config import PhoenixConfig
+    from xfast.phoenix.features import Candidates, Engagements
