@@ -61,7 +61,7 @@ def test_lists_and_errors() -> None:
     assert custom.label(7) == "action_7"
     assert "reply" not in custom
     assert "favorite" in custom
-    with pytest.raises(ParameterError, match="'reply' has no column in 'custom'"):
+    with pytest.raises(ParameterError, match="'reply' has no column in the vocabulary 'custom'"):
         custom.column("reply")
     with pytest.raises(ParameterError, match="actions is 'prot', must be one of proto, runner19, research18"):
         vocabulary("prot")
