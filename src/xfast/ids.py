@@ -30,8 +30,10 @@ def _integers(ids: npt.ArrayLike, name: str) -> npt.NDArray[Any]:
     array = np.asarray(ids)
     if array.size == 0 and array.dtype.kind in "fO":
         return array.astype(np.int64)
+    if array.dtype.kind == "f" and not isinstance(ids, np.ndarray):
+        # [1, 2**63]: NumPy finds no common integer dtype for such a list and rounds it to floats.
+        array = np.asarray(ids, object)
     if array.dtype.kind == "O":
-        # Python integers beyond 2**63 mixed with small ones: NumPy gives up on a common integer dtype.
         if any(isinstance(value, bool) or not isinstance(value, int | np.integer) for value in array.ravel()):
             raise ParameterError(f"{name} must hold integers")
         values = [int(value) for value in array.ravel()]

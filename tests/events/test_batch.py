@@ -88,7 +88,7 @@ def test_of_takes_arrays_scalars_and_lists() -> None:
         ({"user_id": [1, 2]}, "engagement post_id is missing: it is required"),
         ({"user_id": [1, 2], "post_id": [1, 2], "action": [1]}, r"engagement action has shape \(1,\), must be \(2,\)"),
         ({"user_id": [1, 2], "post_id": [1, 2], "action": [1, 2**31]}, "action reaches from 1 to 2147483648"),
-        ({"user_id": [1, 2], "post_id": [1.0, 2.0], "action": 1}, "engagement post_id has dtype float64"),
+        ({"user_id": [1, 2], "post_id": [1.0, 2.0], "action": 1}, "engagement post_id must hold integers"),
         ({"user_id": [1, 2], "post_id": 1, "action": 1.5}, "engagement action has dtype float64"),
         ({"user_id": [1, 2], "post_id": 1, "action": 1, "removed": [0, 1]}, "removed has dtype int64, must be bool"),
         ({"user_id": [1, 2], "post_id": 1, "action": 1, "likes": 3}, "an? engagement event has no field 'likes'"),

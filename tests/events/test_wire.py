@@ -45,7 +45,7 @@ def test_bytes_are_pinned() -> None:
     assert event.to_bytes().hex() == "090900000000000000" + "10ac02" + "6212" + "090100000000000000110200000000000000"
     post = NetworkEvent(Post(1, 2, text="é", media=(Media(MediaKind.VIDEO, 5),), topic_ids=(3,)), 0)
     inner = "090100000000000000" + "110200000000000000" + "2202c3a9" + "6a0408021005" + "72080300000000000000"
-    assert post.to_bytes().hex() == "522c" + inner
+    assert post.to_bytes().hex() == "5226" + inner
 
 
 def test_schema_and_proto_agree() -> None:
@@ -138,8 +138,8 @@ def test_thunders_compact_event() -> None:
         "tweet_delete_event",
     ]
     assert len(create.tweet_create_event.DESCRIPTOR.fields) == 11  # THUNDER §1: the 11 fields of LightPost
-    with pytest.raises(ParameterError, match="no.such.Message"):
-        message_class("no.such.Message")
+    with pytest.raises(ParameterError, match="no such message"):
+        message_class("no such message")
 
 
 def test_importing_the_events_imports_neither_protobuf_nor_pyarrow() -> None:

@@ -328,7 +328,10 @@ def _column(field: Field, values: Any, count: int, kind: Kind) -> ColumnData:
     else:
         if not isinstance(values, np.ndarray) and column.dtype == "object":
             values = _objects(values if isinstance(values, list | tuple) else [values])
-        array = _typed(np.asarray(values), np.dtype(column.dtype), name)
+        if column.dtype == "uint64":
+            array: npt.NDArray[Any] = as_uint64(values, name=name)
+        else:
+            array = _typed(np.asarray(values), np.dtype(column.dtype), name)
         if array.ndim == 0 or (array.shape == (1,) and count != 1 and not isinstance(values, list)):
             array = np.repeat(array.reshape(1), count)
         if array.shape != (count,):
