@@ -15,10 +15,9 @@ using xfast::phoenix::HashFunction;
 // The definition, in 128-bit arithmetic so that nothing wraps by accident.
 std::int32_t reference(std::int64_t id, const HashFunction& f) {
   if (id == 0) return 0;
-  const auto wrapped = static_cast<std::int64_t>(
-      static_cast<std::uint64_t>(static_cast<unsigned __int128>(static_cast<std::uint64_t>(id)) *
-                                     static_cast<std::uint64_t>(f.scale) +
-                                 static_cast<std::uint64_t>(f.bias)));
+  const auto wrapped = static_cast<std::int64_t>(static_cast<std::uint64_t>(
+      static_cast<unsigned __int128>(static_cast<std::uint64_t>(id)) * static_cast<std::uint64_t>(f.scale) +
+      static_cast<std::uint64_t>(f.bias)));
   __int128 raw = static_cast<__int128>(wrapped) % f.modulus;
   if (raw < 0) raw += f.modulus;
   return static_cast<std::int32_t>(raw % (f.vocab - 1) + 1);

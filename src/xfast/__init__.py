@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 # The parts that load on first use as attributes of the package.
-_PARTS = frozenset({"phoenix", "text"})
+_PARTS = frozenset({"phoenix"})
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,213 @@
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/shared_ptr.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+
+#include <memory>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <tuple>
+
+#include "phoenix/tower.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+using namespace xfast::phoenix;
+
+namespace {
+
+template <class T, int N>
+using In = nb::ndarray<const T, nb::ndim<N>, nb::c_contig, nb::device::cpu>;
+using Out1 = nb::ndarray<nb::numpy, float, nb::ndim<1>>;
+using Out2 = nb::ndarray<nb::numpy, float, nb::ndim<2>>;
+
+std::unique_ptr<float[]> room(std::size_t size) { return std::make_unique<float[]>(size + 1); }
+
+nb::capsule keep(float* data) {
+  return nb::capsule(data, [](void* p) noexcept { delete[] static_cast<float*>(p); });
+}
+
+Out2 matrix(std::unique_ptr<float[]> data, std::size_t rows, std::size_t columns) {
+  float* p = data.release();
+  return Out2(p, {rows, columns}, keep(p));
+}
+
+void expect(bool condition, const char* what) {
+  if (!condition) throw std::invalid_argument(what);
+}
+
+Precision precision_of(const std::string& name) {
+  if (name == "float32") return Precision::float32;
+  if (name == "bfloat16") return Precision::bfloat16;
+  if (name == "int8") return Precision::int8;
+  throw std::invalid_argument("precision is '" + name + "', must be float32, bfloat16 or int8");
+}
+
+xfast::Isa isa_of(const std::string& name) {
+  for (int level = 0; level <= static_cast<int>(xfast::Isa::amx); ++level)
+    if (name == xfast::isa_name(static_cast<xfast::Isa>(level))) return static_cast<xfast::Isa>(level);
+  throw std::invalid_argument("isa is '" + name + "', must be scalar, avx2, avx512 or amx");
+}
+
+Parameters parameters_of(const nb::dict& params) {
+  Parameters out;
+  for (auto [key, value] : params) {
+    const auto array = nb::cast<nb::ndarray<const float, nb::c_contig, nb::device::cpu>>(value);
+    Tensor tensor{array.data(), 1, 1};
+    expect(array.ndim() <= 2, "parameters have at most two dimensions");
+    if (array.ndim() >= 1) tensor.columns = array.shape(array.ndim() - 1);
+    if (array.ndim() == 2) tensor.rows = array.shape(0);
+    out.emplace(nb::cast<std::string>(key), tensor);
+  }
+  return out;
+}
+
+TowerSpec spec_of(const nb::dict& d) {
+  const auto size = [&](const char* key) { return nb::cast<std::size_t>(d[key]); };
+  TowerSpec spec;
+  spec.dim = {size("emb"), size("layers"), size("query_heads"), size("kv_heads"), size("head"), size("ffn")};
+  spec.attention_multiplier = nb::cast<float>(d["attention_multiplier"]);
+  spec.causal = nb::cast<bool>(d["causal"]);
+  spec.precision = precision_of(nb::cast<std::string>(d["precision"]));
+  spec.kv_precision = precision_of(nb::cast<std::string>(d["kv_precision"]));
+  spec.isa = isa_of(nb::cast<std::string>(d["isa"]));
+  expect(spec.kv_precision != Precision::int8, "kv_precision is 'int8', must be float32 or bfloat16");
+  spec.user_hashes = size("user_hashes");
+  spec.item_hashes = size("item_hashes");
+  spec.author_hashes = size("author_hashes");
+  spec.actions = size("actions");
+  spec.continuous = size("continuous");
+  spec.dwell_hidden = size("dwell_hidden");
+  spec.dwell_scale = nb::cast<float>(d["dwell_scale"]);
+  spec.dwell_log = nb::cast<bool>(d["dwell_log"]);
+  return spec;
+}
+
+ContextInput context_input(const TowerSpec& spec, bool user_valid, const In<float, 2>& user, const In<float, 3>& posts,
+                           const In<float, 3>& authors, const In<std::int32_t, 1>& positions,
+                           const In<float, 2>& actions, const In<std::int32_t, 1>& surface, const In<float, 1>& dwell,
+                           const std::optional<In<float, 1>>& ip_sum) {
+  const std::size_t n = posts.shape(0), emb = spec.dim.emb;
+  expect(user.shape(0) == spec.user_hashes && user.shape(1) == emb, "user_embeddings has the wrong shape");
+  expect(posts.shape(1) == spec.item_hashes && posts.shape(2) == emb, "post_embeddings has the wrong shape");
+  expect(authors.shape(0) == n && authors.shape(1) == spec.author_hashes && authors.shape(2) == emb,
+         "author_embeddings has the wrong shape");
+  expect(positions.shape(0) == n + 1, "positions has the wrong length");
+  expect(actions.shape(0) == n && actions.shape(1) == spec.actions, "actions has the wrong shape");
+  expect(surface.shape(0) == n && dwell.shape(0) == n, "product_surface or dwell has the wrong length");
+  expect(!ip_sum || ip_sum->shape(0) == emb, "ip_sum has the wrong length");
+  ContextInput in;
+  in.tokens = n;
+  in.user_valid = user_valid;
+  in.user_embeddings = user.data();
+  in.post_embeddings = posts.data();
+  in.author_embeddings = authors.data();
+  in.positions = positions.data();
+  in.actions = actions.data();
+  in.surface = surface.data();
+  in.dwell = dwell.data();
+  in.ip_sum = ip_sum ? ip_sum->data() : nullptr;
+  return in;
+}
+
+std::shared_ptr<ContextCache> encode(const RankerTower& tower, bool user_valid, In<float, 2> user, In<float, 3> posts,
+                                     In<float, 3> authors, In<std::int32_t, 1> positions, In<float, 2> actions,
+                                     In<std::int32_t, 1> surface, In<float, 1> dwell,
+                                     std::optional<In<float, 1>> ip_sum) {
+  const ContextInput in =
+      context_input(tower.spec(), user_valid, user, posts, authors, positions, actions, surface, dwell, ip_sum);
+  nb::gil_scoped_release release;
+  return tower.encode(in);
+}
+
+std::tuple<Out2, Out2> score(const RankerTower& tower, const ContextCache& context, In<float, 3> posts,
+                             In<float, 3> authors, In<bool, 1> valid, In<std::int32_t, 1> positions,
+                             In<std::int32_t, 1> surface, In<std::int32_t, 1> age_bucket, std::size_t threads) {
+  const TowerSpec& spec = tower.spec();
+  const std::size_t n = posts.shape(0), emb = spec.dim.emb;
+  expect(posts.shape(1) == spec.item_hashes && posts.shape(2) == emb, "post_embeddings has the wrong shape");
+  expect(authors.shape(0) == n && authors.shape(1) == spec.author_hashes && authors.shape(2) == emb,
+         "author_embeddings has the wrong shape");
+  expect(valid.shape(0) == n && positions.shape(0) == n && surface.shape(0) == n && age_bucket.shape(0) == n,
+         "the candidate columns differ in length");
+  expect(threads > 0, "threads is 0, must be at least 1");
+  CandidateInput in;
+  in.count = n;
+  in.post_embeddings = posts.data();
+  in.author_embeddings = authors.data();
+  in.valid = reinterpret_cast<const std::uint8_t*>(valid.data());
+  in.positions = positions.data();
+  in.surface = surface.data();
+  in.age_bucket = age_bucket.data();
+  auto logits = room(n * spec.actions), continuous = room(n * spec.continuous);
+  {
+    nb::gil_scoped_release release;
+    tower.score(context, in, logits.get(), continuous.get(), threads);
+  }
+  return {matrix(std::move(logits), n, spec.actions), matrix(std::move(continuous), n, spec.continuous)};
+}
+
+std::tuple<Out1, float> encode_user(const RetrievalTower& tower, bool user_valid, In<float, 2> user, In<float, 3> posts,
+                                    In<float, 3> authors, In<std::int32_t, 1> positions, In<float, 2> actions,
+                                    In<std::int32_t, 1> surface, In<float, 1> dwell) {
+  const ContextInput in =
+      context_input(tower.spec(), user_valid, user, posts, authors, positions, actions, surface, dwell, std::nullopt);
+  auto vector = room(tower.spec().dim.emb);
+  float length = 0;
+  {
+    nb::gil_scoped_release release;
+    length = tower.encode(in, vector.get());
+  }
+  float* p = vector.release();
+  return {Out1(p, {tower.spec().dim.emb}, keep(p)), length};
+}
+
+Out2 encode_candidates(const RetrievalTower& tower, In<float, 3> posts, In<float, 3> authors, std::size_t threads) {
+  const TowerSpec& spec = tower.spec();
+  const std::size_t n = posts.shape(0), emb = spec.dim.emb;
+  expect(posts.shape(1) == spec.item_hashes && posts.shape(2) == emb, "post_embeddings has the wrong shape");
+  expect(authors.shape(0) == n && authors.shape(1) == spec.author_hashes && authors.shape(2) == emb,
+         "author_embeddings has the wrong shape");
+  auto vectors = room(n * emb);
+  {
+    nb::gil_scoped_release release;
+    tower.encode_candidates(posts.data(), authors.data(), n, vectors.get(), threads);
+  }
+  return matrix(std::move(vectors), n, emb);
+}
+
+}  // namespace
+
+NB_MODULE(_engine, m) {
+  nb::class_<ContextCache>(m, "Context")
+      .def_prop_ro("tokens", [](const ContextCache& c) { return c.tokens; })
+      .def_prop_ro("nbytes", &ContextCache::bytes);
+
+  nb::class_<RankerTower>(m, "RankerTower")
+      .def(
+          "__init__",
+          [](RankerTower* self, const nb::dict& params, const nb::dict& spec) {
+            new (self) RankerTower(spec_of(spec), parameters_of(params));
+          },
+          "params"_a, "spec"_a)
+      .def_prop_ro("weight_bytes", &RankerTower::weight_bytes)
+      .def("encode", &encode, "user_valid"_a, "user_embeddings"_a, "post_embeddings"_a, "author_embeddings"_a,
+           "positions"_a, "actions"_a, "product_surface"_a, "dwell"_a, "ip_sum"_a.none())
+      .def("score", &score, "context"_a, "post_embeddings"_a, "author_embeddings"_a, "valid"_a, "positions"_a,
+           "product_surface"_a, "age_bucket"_a, "threads"_a);
+
+  nb::class_<RetrievalTower>(m, "RetrievalTower")
+      .def(
+          "__init__",
+          [](RetrievalTower* self, const nb::dict& params, const nb::dict& spec, bool linear_projection) {
+            new (self) RetrievalTower(spec_of(spec), parameters_of(params), linear_projection);
+          },
+          "params"_a, "spec"_a, "linear_projection"_a)
+      .def_prop_ro("weight_bytes", &RetrievalTower::weight_bytes)
+      .def("encode", &encode_user, "user_valid"_a, "user_embeddings"_a, "post_embeddings"_a, "author_embeddings"_a,
+           "positions"_a, "actions"_a, "product_surface"_a, "dwell"_a)
+      .def("encode_candidates", &encode_candidates, "post_embeddings"_a, "author_embeddings"_a, "threads"_a);
+}

@@ -1,0 +1,392 @@
+#include "phoenix/tower.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <stdexcept>
+
+#include "common/thread_pool.h"
+
+namespace xfast::phoenix {
+namespace {
+
+constexpr double kRopeBase = 10000.0;
+constexpr std::size_t kTablePositions = 4096;  // positions whose sines are kept; later ones are computed per call
+constexpr std::size_t kScoreTile = 48;         // candidates of one task
+
+const Tensor& find(const Parameters& parameters, const std::string& name) {
+  const auto it = parameters.find(name);
+  if (it == parameters.end()) throw std::invalid_argument("parameter '" + name + "' is missing");
+  return it->second;
+}
+
+const Tensor& find(const Parameters& parameters, const std::string& name, std::size_t rows, std::size_t columns) {
+  const Tensor& tensor = find(parameters, name);
+  if (tensor.rows != rows || tensor.columns != columns)
+    throw std::invalid_argument("parameter '" + name + "' has shape (" + std::to_string(tensor.rows) + ", " +
+                                std::to_string(tensor.columns) + "), must be (" + std::to_string(rows) + ", " +
+                                std::to_string(columns) + ")");
+  return tensor;
+}
+
+// Rows [first, first + rows) of a tensor with the columns padded.
+PackedMatrix pack_rows(const Tensor& tensor, std::size_t first, std::size_t rows, Precision precision) {
+  const std::size_t columns = round_up(tensor.columns, kColumns);
+  std::vector<float> dense(rows * columns);
+  for (std::size_t k = 0; k < rows; ++k)
+    std::copy_n(tensor.data + (first + k) * tensor.columns, tensor.columns, dense.data() + k * columns);
+  return pack(dense, rows, columns, precision);
+}
+
+// table [rows, emb] @ block (rows [first, first + emb) of projection), accumulated in double: [rows, emb_pad].
+Aligned<float> fold(const Tensor& table, const Tensor& projection, std::size_t first, std::size_t emb_pad) {
+  Aligned<float> folded(table.rows * emb_pad);
+  std::vector<double> sums(projection.columns);
+  for (std::size_t r = 0; r < table.rows; ++r) {
+    std::fill(sums.begin(), sums.end(), 0.0);
+    for (std::size_t k = 0; k < table.columns; ++k)
+      for (std::size_t n = 0; n < projection.columns; ++n)
+        sums[n] += static_cast<double>(table.data[r * table.columns + k]) *
+                   projection.data[(first + k) * projection.columns + n];
+    for (std::size_t n = 0; n < projection.columns; ++n) folded[r * emb_pad + n] = static_cast<float>(sums[n]);
+  }
+  return folded;
+}
+
+Aligned<float> padded_vector(const Tensor& tensor, std::size_t width) {
+  Aligned<float> out(width);
+  std::copy_n(tensor.data, tensor.rows * tensor.columns, out.data());
+  return out;
+}
+
+// Heads of `width` columns each, padded to head_pad.
+void place_heads(const Tensor& w, std::size_t heads, const Dimensions& dim, std::size_t columns, std::size_t offset,
+                 std::vector<float>& dense) {
+  for (std::size_t k = 0; k < dim.emb; ++k)
+    for (std::size_t h = 0; h < heads; ++h)
+      std::copy_n(w.data + k * w.columns + h * dim.head, dim.head,
+                  dense.data() + k * columns + offset + h * dim.head_pad());
+}
+
+Layer make_layer(const TowerSpec& spec, const Parameters& parameters, std::size_t index) {
+  const Dimensions& dim = spec.dim;
+  const std::string at = "transformer/decoder_layer_" + std::to_string(index) + "/";
+  const std::string attention = at + "multi_head_attention/";
+  Layer layer;
+  {
+    const std::size_t columns = dim.query_width() + 2 * dim.kv_width();
+    std::vector<float> dense(dim.emb * columns);
+    place_heads(find(parameters, attention + "query/w", dim.emb, dim.query_heads * dim.head), dim.query_heads, dim,
+                columns, 0, dense);
+    place_heads(find(parameters, attention + "key/w", dim.emb, dim.kv_heads * dim.head), dim.kv_heads, dim, columns,
+                dim.query_width(), dense);
+    place_heads(find(parameters, attention + "value/w", dim.emb, dim.kv_heads * dim.head), dim.kv_heads, dim, columns,
+                dim.query_width() + dim.kv_width(), dense);
+    layer.qkv = pack(dense, dim.emb, columns, spec.precision);
+  }
+  {
+    const Tensor& w = find(parameters, attention + "linear/w", dim.query_heads * dim.head, dim.emb);
+    std::vector<float> dense(dim.query_width() * dim.emb_pad());
+    for (std::size_t h = 0; h < dim.query_heads; ++h)
+      for (std::size_t i = 0; i < dim.head; ++i)
+        std::copy_n(w.data + (h * dim.head + i) * dim.emb, dim.emb,
+                    dense.data() + (h * dim.head_pad() + i) * dim.emb_pad());
+    layer.out = pack(dense, dim.query_width(), dim.emb_pad(), spec.precision);
+  }
+  {
+    const Tensor& gelu = find(parameters, at + "linear/w", dim.emb, dim.ffn);
+    const Tensor& gate = find(parameters, at + "linear_v/w", dim.emb, dim.ffn);
+    const std::size_t columns = 2 * dim.ffn_pad();
+    std::vector<float> dense(dim.emb * columns);
+    for (std::size_t k = 0; k < dim.emb; ++k)
+      for (std::size_t j = 0; j < dim.ffn; ++j) {
+        const std::size_t n = j / kColumns * 2 * kColumns + j % kColumns;
+        dense[k * columns + n] = gelu.data[k * dim.ffn + j];
+        dense[k * columns + n + kColumns] = gate.data[k * dim.ffn + j];
+      }
+    layer.gated = pack(dense, dim.emb, columns, spec.precision);
+  }
+  layer.down = pack_rows(find(parameters, at + "linear_1/w", dim.ffn, dim.emb), 0, dim.ffn, spec.precision);
+  const char* const norms[] = {"rms_norm", "rms_norm_1", "rms_norm_2", "rms_norm_3"};
+  for (int i = 0; i < 4; ++i)
+    layer.norm[i] = padded_vector(find(parameters, at + norms[i] + "/scale", 1, dim.emb), dim.emb_pad());
+  return layer;
+}
+
+void unit_length(float* x, std::size_t size, float* length) {
+  double squares = 0;
+  for (std::size_t i = 0; i < size; ++i) squares += static_cast<double>(x[i]) * x[i];
+  const double norm = std::sqrt(std::max(squares, 1e-12));
+  for (std::size_t i = 0; i < size; ++i) x[i] = static_cast<float>(x[i] / norm);
+  if (length != nullptr) *length = static_cast<float>(norm);
+}
+
+// Rows of items and authors side by side, [count, (items + authors) * emb].
+void join_rows(const float* posts, const float* authors, std::size_t first, std::size_t count, std::size_t post_width,
+               std::size_t author_width, float* joined) {
+  for (std::size_t i = 0; i < count; ++i) {
+    std::copy_n(posts + (first + i) * post_width, post_width, joined + i * (post_width + author_width));
+    std::copy_n(authors + (first + i) * author_width, author_width,
+                joined + i * (post_width + author_width) + post_width);
+  }
+}
+
+// bfloat16 mode keeps the projections of gathered rows in float32, as the published model does (PHOENIX §6).
+Precision input_precision(Precision precision) {
+  return precision == Precision::int8 ? Precision::int8 : Precision::float32;
+}
+
+}  // namespace
+
+Tower::Tower(const TowerSpec& spec, const Parameters& parameters, const std::string& prefix, bool with_dwell)
+    : spec_(spec), run_(kernels(spec.isa)) {
+  const Dimensions& dim = spec.dim;
+  stack_.dim = dim;
+  stack_.attention_multiplier = spec.attention_multiplier;
+  stack_.causal = spec.causal;
+  stack_.kv_precision = spec.kv_precision;
+  for (std::size_t l = 0; l < dim.layers; ++l) stack_.layers.push_back(make_layer(spec, parameters, l));
+
+  const Precision input = input_precision(spec.precision);
+  user_ = pack_rows(find(parameters, prefix + "proj_mat_1", spec.user_hashes * dim.emb, dim.emb), 0,
+                    spec.user_hashes * dim.emb, input);
+  const std::size_t rows = (spec.item_hashes + spec.author_hashes) * dim.emb;
+  const Tensor& projection = find(parameters, prefix + "proj_mat_3", rows + (with_dwell ? 3 : 2) * dim.emb, dim.emb);
+  history_ = pack_rows(projection, 0, rows, input);
+  action_ =
+      fold(find(parameters, prefix + "action_projection", spec.actions, dim.emb), projection, rows, dim.emb_pad());
+  const Tensor& surfaces = find(parameters, prefix + "product_surface_embedding_table");
+  surfaces_ = surfaces.rows;
+  surface_ = fold(surfaces, projection, rows + dim.emb, dim.emb_pad());
+  if (with_dwell) {
+    dwell_in_ =
+        padded_vector(find(parameters, prefix + "history_dwell_time_proj1", 1, spec.dwell_hidden), spec.dwell_hidden);
+    const Aligned<float> folded =
+        fold(find(parameters, prefix + "history_dwell_time_proj2", spec.dwell_hidden, dim.emb), projection,
+             rows + 2 * dim.emb, dim.emb_pad());
+    dwell_out_ = pack({folded.data(), folded.data() + folded.size()}, spec.dwell_hidden, dim.emb_pad(), input);
+  }
+
+  const std::size_t half = dim.head / 2;
+  for (std::size_t i = 0; i < half; ++i)
+    frequencies_.push_back(
+        static_cast<float>(std::pow(kRopeBase, -static_cast<double>(i) / static_cast<double>(half))));
+  std::vector<std::int32_t> positions(kTablePositions);
+  for (std::size_t p = 0; p < kTablePositions; ++p) positions[p] = static_cast<std::int32_t>(p);
+  rotations(positions.data(), kTablePositions, rotation_table_);
+  table_positions_ = kTablePositions;
+}
+
+std::size_t Tower::weight_bytes() const {
+  std::size_t total = user_.bytes() + history_.bytes() + dwell_out_.bytes() + action_.bytes() + surface_.bytes();
+  for (const Layer& layer : stack_.layers) {
+    total += layer.qkv.bytes() + layer.out.bytes() + layer.gated.bytes() + layer.down.bytes();
+    for (const auto& norm : layer.norm) total += norm.bytes();
+  }
+  return total;
+}
+
+std::vector<Rotation> Tower::rotations(const std::int32_t* positions, std::size_t count,
+                                       std::vector<float>& angles) const {
+  const std::size_t half = spec_.dim.head / 2;
+  std::vector<Rotation> out(count);
+  std::size_t computed = 0;
+  for (std::size_t i = 0; i < count; ++i)
+    computed += static_cast<std::size_t>(positions[i]) >= table_positions_ ? 1 : 0;
+  angles.resize(computed * 2 * half);
+  float* next = angles.data();
+  for (std::size_t i = 0; i < count; ++i) {
+    const auto position = static_cast<std::size_t>(positions[i]);
+    if (position < table_positions_) {
+      const float* row = rotation_table_.data() + position * 2 * half;
+      out[i] = {row, row + half};
+      continue;
+    }
+    for (std::size_t j = 0; j < half; ++j) {
+      // The angle is rounded to float32 as in the definition, its sine is exact.
+      const float angle = static_cast<float>(positions[i]) * frequencies_[j];
+      next[j] = static_cast<float>(std::cos(static_cast<double>(angle)));
+      next[half + j] = static_cast<float>(std::sin(static_cast<double>(angle)));
+    }
+    out[i] = {next, next + half};
+    next += 2 * half;
+  }
+  return out;
+}
+
+void Tower::add_table_row(const Aligned<float>& table, std::size_t rows, std::int32_t index, float* x) const {
+  if (index < 0 || static_cast<std::size_t>(index) >= rows) return;
+  const std::size_t emb = spec_.dim.emb_pad();
+  const float* row = table.data() + static_cast<std::size_t>(index) * emb;
+  for (std::size_t i = 0; i < emb; ++i) x[i] += row[i];
+}
+
+std::vector<Rotation> Tower::tokens(const ContextInput& input, Aligned<float>& x, std::vector<float>& angles) const {
+  const Dimensions& dim = spec_.dim;
+  const std::size_t emb = dim.emb_pad(), first = input.user_valid ? 1 : 0, count = input.tokens + first;
+  x = Aligned<float>(count * emb);
+  if (input.user_valid) {
+    run_.linear(user_, input.user_embeddings, spec_.user_hashes * dim.emb, 1, x.data(), emb, 0);
+    if (input.ip_sum != nullptr)
+      for (std::size_t i = 0; i < dim.emb; ++i) x[i] += input.ip_sum[i];
+  }
+  if (input.tokens > 0) {
+    const std::size_t post_width = spec_.item_hashes * dim.emb, author_width = spec_.author_hashes * dim.emb;
+    std::vector<float> joined(input.tokens * (post_width + author_width));
+    join_rows(input.post_embeddings, input.author_embeddings, 0, input.tokens, post_width, author_width, joined.data());
+    float* history = x.data() + first * emb;
+    run_.linear(history_, joined.data(), post_width + author_width, input.tokens, history, emb, 0);
+    for (std::size_t t = 0; t < input.tokens; ++t) {
+      const float* actions = input.actions + t * spec_.actions;
+      float* row = history + t * emb;
+      // Present actions add their row, absent ones subtract it; no action at all adds nothing (PHOENIX §2.2).
+      if (std::any_of(actions, actions + spec_.actions, [](float a) { return a != 0; }))
+        for (std::size_t a = 0; a < spec_.actions; ++a) {
+          const float sign = 2 * actions[a] - 1;
+          const float* table = action_.data() + a * emb;
+          for (std::size_t i = 0; i < emb; ++i) row[i] += sign * table[i];
+        }
+      add_table_row(surface_, surfaces_, input.surface[t], row);
+    }
+    if (dwell_in_.size() > 0) {
+      const std::size_t hidden = spec_.dwell_hidden;
+      std::vector<float> values(input.tokens * hidden), projected(input.tokens * emb);
+      for (std::size_t t = 0; t < input.tokens; ++t) {
+        const float clipped = std::clamp(input.dwell[t], 0.0f, spec_.dwell_scale);
+        const float n =
+            spec_.dwell_log ? std::log1p(clipped) / std::log1p(spec_.dwell_scale) : clipped / spec_.dwell_scale;
+        for (std::size_t i = 0; i < hidden; ++i) values[t * hidden + i] = n * dwell_in_[i];
+      }
+      run_.gelu(values.data(), values.size());
+      run_.linear(dwell_out_, values.data(), hidden, input.tokens, projected.data(), emb, 0);
+      for (std::size_t i = 0; i < projected.size(); ++i) history[i] += projected[i];
+    }
+  }
+  return rotations(input.positions + 1 - first, count, angles);
+}
+
+RankerTower::RankerTower(const TowerSpec& spec, const Parameters& parameters)
+    : Tower(spec, parameters, "phoenix_model/", true) {
+  const Dimensions& dim = spec.dim;
+  const std::string prefix = "phoenix_model/";
+  const std::size_t rows = (spec.item_hashes + spec.author_hashes) * dim.emb;
+  const Tensor& projection = find(parameters, prefix + "proj_mat_2", rows + 2 * dim.emb, dim.emb);
+  candidate_ = pack_rows(projection, 0, rows, input_precision(spec.precision));
+  candidate_surface_ = fold(find(parameters, prefix + "product_surface_embedding_table", surfaces_, dim.emb),
+                            projection, rows, dim.emb_pad());
+  const Tensor& ages = find(parameters, prefix + "post_age_embedding_table");
+  ages_ = ages.rows;
+  age_ = fold(ages, projection, rows + dim.emb, dim.emb_pad());
+  final_norm_ = padded_vector(find(parameters, prefix + "rms_norm/scale", 1, dim.emb), dim.emb_pad());
+  // Heads stay float32: they are 2 % of the weights and every probability passes through them.
+  logits_ = pack_rows(find(parameters, prefix + "unembeddings", dim.emb, spec.actions), 0, dim.emb, Precision::float32);
+  continuous_ = pack_rows(find(parameters, prefix + "continuous_unembeddings", dim.emb, spec.continuous), 0, dim.emb,
+                          Precision::float32);
+}
+
+std::shared_ptr<ContextCache> RankerTower::encode(const ContextInput& input) const {
+  Aligned<float> x;
+  std::vector<float> angles;
+  const std::vector<Rotation> rotation = tokens(input, x, angles);
+  auto cache = std::make_shared<ContextCache>(spec_.dim, spec_.kv_precision, rotation.size());
+  run_.context(stack_, x.data(), rotation.data(), *cache, false);
+  return cache;
+}
+
+void RankerTower::score_tile(const ContextCache& cache, const CandidateInput& input, std::size_t first,
+                             std::size_t count, float* logits, float* continuous) const {
+  const Dimensions& dim = spec_.dim;
+  const std::size_t emb = dim.emb_pad();
+  const std::size_t post_width = spec_.item_hashes * dim.emb, author_width = spec_.author_hashes * dim.emb;
+  std::vector<float> angles, joined(count * (post_width + author_width));
+  Aligned<float> x(count * emb), y(count * emb);
+  join_rows(input.post_embeddings, input.author_embeddings, first, count, post_width, author_width, joined.data());
+  run_.linear(candidate_, joined.data(), post_width + author_width, count, x.data(), emb, 0);
+  for (std::size_t i = 0; i < count; ++i) {
+    add_table_row(candidate_surface_, surfaces_, input.surface[first + i], x.data() + i * emb);
+    add_table_row(age_, ages_, input.age_bucket[first + i], x.data() + i * emb);
+  }
+  const std::vector<Rotation> rotation = rotations(input.positions + first, count, angles);
+  run_.candidates(stack_, cache, x.data(), rotation.data(), input.valid + first, count);
+  run_.rms_norm(x.data(), final_norm_.data(), count, dim.emb, emb, y.data());
+  const auto head = [&](const PackedMatrix& w, std::size_t columns, float* out, bool squash) {
+    std::vector<float> wide(count * w.columns);
+    run_.linear(w, y.data(), emb, count, wide.data(), w.columns, 0);
+    if (squash) run_.sigmoid(wide.data(), wide.size());
+    for (std::size_t i = 0; i < count; ++i)
+      std::copy_n(wide.data() + i * w.columns, columns, out + (first + i) * columns);
+  };
+  head(logits_, spec_.actions, logits, false);
+  head(continuous_, spec_.continuous, continuous, true);
+}
+
+void RankerTower::score(const ContextCache& cache, const CandidateInput& input, float* logits, float* continuous,
+                        std::size_t threads) const {
+  // Tiles small enough that every thread gets one; a tile's size changes no result.
+  const std::size_t share = (input.count + threads - 1) / std::max<std::size_t>(threads, 1);
+  const std::size_t tile = std::clamp(round_up(share, 4), std::size_t{4}, kScoreTile);
+  const std::size_t tiles = (input.count + tile - 1) / tile;
+  parallel_for(tiles, threads, [&](std::size_t i) {
+    score_tile(cache, input, i * tile, std::min(tile, input.count - i * tile), logits, continuous);
+  });
+}
+
+RetrievalTower::RetrievalTower(const TowerSpec& spec, const Parameters& parameters, bool linear_projection)
+    : Tower(spec, parameters, "phoenix_retrieval_model/", false), linear_projection_(linear_projection) {
+  if (!linear_projection) return;
+  const std::string at = "phoenix_retrieval_model/~build_candidate_representation/candidate_tower/";
+  const std::size_t rows = (spec.item_hashes + spec.author_hashes) * spec.dim.emb;
+  const Tensor& first = find(parameters, at + "candidate_tower_projection_1");
+  if (first.rows != rows) find(parameters, at + "candidate_tower_projection_1", rows, first.columns);
+  projection_1_ = pack_rows(first, 0, rows, Precision::float32);
+  projection_2_ = pack_rows(find(parameters, at + "candidate_tower_projection_2", first.columns, spec.dim.emb), 0,
+                            first.columns, Precision::float32);
+}
+
+float RetrievalTower::encode(const ContextInput& input, float* vector) const {
+  const Dimensions& dim = spec_.dim;
+  Aligned<float> x;
+  std::vector<float> angles;
+  const std::vector<Rotation> rotation = tokens(input, x, angles);
+  ContextCache cache(dim, spec_.kv_precision, rotation.size());
+  run_.context(stack_, x.data(), rotation.data(), cache, true);
+  std::vector<double> mean(dim.emb);
+  for (std::size_t t = 0; t < rotation.size(); ++t)
+    for (std::size_t i = 0; i < dim.emb; ++i) mean[i] += x[t * dim.emb_pad() + i];
+  for (std::size_t i = 0; i < dim.emb; ++i)
+    vector[i] = static_cast<float>(mean[i] / static_cast<double>(std::max<std::size_t>(rotation.size(), 1)));
+  float length = 0;
+  unit_length(vector, dim.emb, &length);
+  return length;
+}
+
+void RetrievalTower::encode_candidates(const float* post_embeddings, const float* author_embeddings, std::size_t count,
+                                       float* vectors, std::size_t threads) const {
+  const Dimensions& dim = spec_.dim;
+  const std::size_t post_width = spec_.item_hashes * dim.emb, author_width = spec_.author_hashes * dim.emb;
+  const std::size_t width = post_width + author_width, tiles = (count + kScoreTile - 1) / kScoreTile;
+  parallel_for(tiles, threads, [&](std::size_t tile) {
+    const std::size_t first = tile * kScoreTile, rows = std::min(kScoreTile, count - first);
+    std::vector<float> joined(rows * width);
+    join_rows(post_embeddings, author_embeddings, first, rows, post_width, author_width, joined.data());
+    if (!linear_projection_) {
+      const std::size_t hashes = spec_.item_hashes + spec_.author_hashes;
+      for (std::size_t r = 0; r < rows; ++r)
+        for (std::size_t i = 0; i < dim.emb; ++i) {
+          float total = 0;
+          for (std::size_t h = 0; h < hashes; ++h) total += joined[r * width + h * dim.emb + i];
+          vectors[(first + r) * dim.emb + i] = total / static_cast<float>(hashes);
+        }
+    } else {
+      std::vector<float> hidden(rows * projection_1_.columns), out(rows * projection_2_.columns);
+      run_.linear(projection_1_, joined.data(), width, rows, hidden.data(), projection_1_.columns, 0);
+      run_.silu(hidden.data(), hidden.size());
+      run_.linear(projection_2_, hidden.data(), projection_1_.columns, rows, out.data(), projection_2_.columns, 0);
+      for (std::size_t r = 0; r < rows; ++r)
+        std::copy_n(out.data() + r * projection_2_.columns, dim.emb, vectors + (first + r) * dim.emb);
+    }
+    for (std::size_t r = 0; r < rows; ++r) unit_length(vectors + (first + r) * dim.emb, dim.emb, nullptr);
+  });
+}
+
+}  // namespace xfast::phoenix

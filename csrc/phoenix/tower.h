@@ -1,0 +1,121 @@
+// The two towers on a CPU, from gathered rows to logits or vectors (spec PHOENIX §2–§5).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "phoenix/transformer.h"
+
+namespace xfast::phoenix {
+
+struct Tensor {
+  const float* data;
+  std::size_t rows, columns;  // a vector has one row
+};
+using Parameters = std::unordered_map<std::string, Tensor>;  // published names
+
+struct TowerSpec {
+  Dimensions dim;
+  Isa isa = Isa::scalar;
+  float attention_multiplier = 1.0f;
+  bool causal = true;
+  Precision precision = Precision::float32;
+  Precision kv_precision = Precision::float32;
+  std::size_t user_hashes = 0, item_hashes = 0, author_hashes = 0;
+  std::size_t actions = 0, continuous = 0, dwell_hidden = 0;  // the last two: ranker only
+  float dwell_scale = 30.0f;
+  bool dwell_log = false;
+};
+
+// One viewer: rows of the user and of n valid history tokens.
+struct ContextInput {
+  std::size_t tokens = 0;  // n
+  bool user_valid = false;
+  const float* user_embeddings = nullptr;    // [user_hashes, emb]
+  const float* post_embeddings = nullptr;    // [n, item_hashes, emb]
+  const float* author_embeddings = nullptr;  // [n, author_hashes, emb]
+  const std::int32_t* positions = nullptr;   // [1 + n]
+  const float* actions = nullptr;            // [n, actions]
+  const std::int32_t* surface = nullptr;     // [n]
+  const float* dwell = nullptr;              // [n] seconds; ranker only
+  const float* ip_sum = nullptr;             // [emb] or null; ranker only
+};
+
+struct CandidateInput {
+  std::size_t count = 0;
+  const float* post_embeddings = nullptr;    // [count, item_hashes, emb]
+  const float* author_embeddings = nullptr;  // [count, author_hashes, emb]
+  const std::uint8_t* valid = nullptr;       // [count]
+  const std::int32_t* positions = nullptr;   // [count]
+  const std::int32_t* surface = nullptr;     // [count]
+  const std::int32_t* age_bucket = nullptr;  // [count]
+};
+
+// What both towers share: the user and history projections and the transformer.
+class Tower {
+ public:
+  Tower(const TowerSpec& spec, const Parameters& parameters, const std::string& prefix, bool with_dwell);
+
+  const TowerSpec& spec() const { return spec_; }
+  std::size_t weight_bytes() const;
+
+ protected:
+  // Token rows [tokens, emb_pad] of the valid tokens, and where each stands.
+  std::vector<Rotation> tokens(const ContextInput& input, Aligned<float>& x, std::vector<float>& angles) const;
+  std::vector<Rotation> rotations(const std::int32_t* positions, std::size_t count, std::vector<float>& angles) const;
+  void add_table_row(const Aligned<float>& table, std::size_t rows, std::int32_t index, float* x) const;
+
+  TowerSpec spec_;
+  const Kernels& run_;
+  Stack stack_;
+  PackedMatrix user_, history_;
+  // Small tables already multiplied by their block of the input projection (PHOENIX §9.6), [rows, emb_pad].
+  Aligned<float> action_, surface_;
+  std::size_t surfaces_ = 0;
+  Aligned<float> dwell_in_;
+  PackedMatrix dwell_out_;
+  std::vector<float> frequencies_;
+  std::vector<float> rotation_table_;  // cos | sin per position of the table
+  std::size_t table_positions_ = 0;
+};
+
+class RankerTower : public Tower {
+ public:
+  RankerTower(const TowerSpec& spec, const Parameters& parameters);
+
+  std::shared_ptr<ContextCache> encode(const ContextInput& input) const;
+
+  // logits [count, actions] and continuous [count, continuous], both row-major without padding.
+  void score(const ContextCache& cache, const CandidateInput& input, float* logits, float* continuous,
+             std::size_t threads) const;
+
+ private:
+  void score_tile(const ContextCache& cache, const CandidateInput& input, std::size_t first, std::size_t count,
+                  float* logits, float* continuous) const;
+
+  PackedMatrix candidate_, logits_, continuous_;
+  Aligned<float> candidate_surface_, age_, final_norm_;
+  std::size_t ages_ = 0;
+};
+
+class RetrievalTower : public Tower {
+ public:
+  RetrievalTower(const TowerSpec& spec, const Parameters& parameters, bool linear_projection);
+
+  // Unit-length user vector [emb]; returns its length before normalising.
+  float encode(const ContextInput& input, float* vector) const;
+
+  // Unit-length candidate vectors [count, emb].
+  void encode_candidates(const float* post_embeddings, const float* author_embeddings, std::size_t count,
+                         float* vectors, std::size_t threads) const;
+
+ private:
+  bool linear_projection_;
+  PackedMatrix projection_1_, projection_2_;
+};
+
+}  // namespace xfast::phoenix
