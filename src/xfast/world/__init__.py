@@ -1,0 +1,8 @@
+"""Worlds to run a feed on: importers of real data sets, and a seeded synthetic network with known truth."""
+
+from xfast.world.dataset import Imported
+from xfast.world.interactions import Histories, Interactions, interactions
+from xfast.world.movielens import import_movielens
+from xfast.world.report import ImportReport, Problem
+
+__all__ = ["Histories", "ImportReport", "Imported", "Interactions", "Problem", "import_movielens", "interactions"]
