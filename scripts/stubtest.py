@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,7 @@ def nanobind_signature(function: Any) -> inspect.Signature | None:
 
 def install_hooks() -> None:
     is_function, signature_of = stubtest.is_probably_a_function, stubtest.safe_inspect_signature
+    verify_metaclass = stubtest._verify_metaclass
 
     def is_probably_a_function(runtime: Any) -> bool:
         return type(runtime).__name__ in NANOBIND_FUNCTIONS or is_function(runtime)
@@ -64,10 +66,18 @@ def install_hooks() -> None:
     def safe_inspect_signature(runtime: Any) -> inspect.Signature | None:
         if type(runtime).__name__ in NANOBIND_FUNCTIONS:
             return nanobind_signature(runtime)
+        owner = getattr(runtime, "__objclass__", None)
+        if type(owner).__name__ == "nb_type" and runtime.__name__ == "__init__":
+            return None  # a class that only C++ creates: the slot refuses every call, whatever its nominal signature
         return signature_of(runtime)
+
+    def _verify_metaclass(stub: Any, runtime: Any, path: list[str], **options: Any) -> Iterator[stubtest.Error]:
+        if type(runtime).__name__ != "nb_type":
+            yield from verify_metaclass(stub, runtime, path, **options)
 
     stubtest.is_probably_a_function = is_probably_a_function
     stubtest.safe_inspect_signature = safe_inspect_signature
+    stubtest._verify_metaclass = _verify_metaclass
 
 
 def main() -> int:
