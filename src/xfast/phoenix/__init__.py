@@ -21,15 +21,25 @@ _HOME = {
     "PhoenixConfig": "config",
     "Candidates": "features",
     "Engagements": "features",
+    "Context": "ranker",
+    "Ranker": "ranker",
+    "Scores": "ranker",
+    "Hits": "retriever",
+    "Retriever": "retriever",
 }
 
 __all__ = [
     "Artifacts",
     "Candidates",
+    "Context",
     "Corpus",
     "EmbeddingTables",
     "Engagements",
+    "Hits",
     "PhoenixConfig",
+    "Ranker",
+    "Retriever",
+    "Scores",
     "Tower",
     "load_artifacts",
     "load_corpus",
@@ -59,3 +69,5 @@ if TYPE_CHECKING:
     )
     from xfast.phoenix.config import PhoenixConfig
     from xfast.phoenix.features import Candidates, Engagements
+    from xfast.phoenix.ranker import Context, Ranker, Scores
+    from xfast.phoenix.retriever import Hits, Retriever

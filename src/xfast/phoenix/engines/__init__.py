@@ -1,0 +1,130 @@
+"""Engines: what runs the models. An engine gets gathered features and gives float32 arrays; the facades do the rest.
+
+``xla`` runs the JAX definition; a native or Pallas engine plugs in by giving the same few methods and a line in
+:func:`ranker_engine` and :func:`retrieval_engine`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from xfast.errors import ParameterError
+from xfast.phoenix.features import CandidateFeatures, ContextFeatures
+
+if TYPE_CHECKING:
+    from xfast.phoenix.artifacts import Tower
+
+__all__ = [
+    "EngineName",
+    "EngineScores",
+    "Precision",
+    "RankerEngine",
+    "RetrievalEngine",
+    "ranker_engine",
+    "retrieval_engine",
+]
+
+F32 = npt.NDArray[np.float32]
+EngineName = Literal["auto", "native", "xla", "pallas"]
+Precision = Literal["float32", "bfloat16", "int8"]
+
+
+class EngineScores(NamedTuple):
+    """What a ranker engine returns, float32 whatever it computes in."""
+
+    logits: F32
+    """[C, A]"""
+    probabilities: F32
+    """[C, A]"""
+    continuous: F32
+    """[C, n_continuous]"""
+
+
+class RankerEngine(Protocol):
+    """Runs the ranker. Its contexts are opaque to everyone else and may be kept and shared between threads."""
+
+    @property
+    def name(self) -> str:
+        """``xla``, ``native``, …"""
+
+    @property
+    def precision(self) -> Precision:
+        """What it computes in."""
+
+    def encode(self, context: ContextFeatures) -> Any:
+        """Keys and values of a context."""
+
+    def context_bytes(self, encoded: Any) -> int:
+        """Memory that an encoded context holds."""
+
+    def score(self, encoded: Any, candidates: CandidateFeatures) -> EngineScores:
+        """Score any number (>= 1) of candidates against an encoded context."""
+
+    def score_batch(self, encoded: Sequence[Any], candidates: Sequence[CandidateFeatures]) -> list[EngineScores]:
+        """Score several viewers' lists (each >= 1 candidate) at once."""
+
+    def score_full(self, context: ContextFeatures, candidates: CandidateFeatures) -> EngineScores:
+        """Score without a cache, every slot of the context (built with ``compact=False``) in the pass."""
+
+    def warmup(self, candidate_counts: Sequence[int], batch_sizes: Sequence[int]) -> None:
+        """Compile or allocate ahead for contexts of any length and these sizes."""
+
+
+class RetrievalEngine(Protocol):
+    """Runs the two towers of retrieval."""
+
+    @property
+    def name(self) -> str:
+        """``xla``, ``native``, …"""
+
+    @property
+    def precision(self) -> Precision:
+        """What it computes in."""
+
+    def encode(self, context: ContextFeatures) -> tuple[F32, float]:
+        """User vector [D] of unit length, and its length before normalising."""
+
+    def encode_candidates(self, post_embeddings: F32, author_embeddings: F32) -> F32:
+        """Candidate vectors [C, D] of unit length from rows [C, n_item, D] and [C, n_author, D]."""
+
+    def warmup(self, candidate_counts: Sequence[int]) -> None:
+        """Compile or allocate ahead."""
+
+
+def _check(engine: str, precision: str) -> None:
+    if engine not in ("auto", "native", "xla", "pallas"):
+        raise ParameterError(f"engine is {engine!r}, must be one of auto, native, xla, pallas")
+    if precision not in ("float32", "bfloat16", "int8"):
+        raise ParameterError(f"precision is {precision!r}, must be one of float32, bfloat16, int8")
+    if engine in ("native", "pallas"):
+        raise NotImplementedError(f"engine={engine!r}: this build has no {engine} kernels; 'xla' and 'auto' run here")
+    if precision == "int8":
+        raise NotImplementedError("precision='int8': the xla engine computes in float32 or bfloat16 only")
+
+
+def ranker_engine(tower: Tower, engine: str, precision: str, *, deterministic: bool) -> RankerEngine:
+    """Build the engine that ``engine`` names; ``auto`` takes the best that runs here.
+
+    Raises
+    ------
+    ParameterError
+        An unknown engine or precision.
+    NotImplementedError
+        One that cannot run, with the reason.
+    """
+    _check(engine, precision)
+    from xfast.phoenix.engines.xla import XlaRanker
+
+    return XlaRanker(tower, precision, deterministic=deterministic)
+
+
+def retrieval_engine(tower: Tower, engine: str, precision: str) -> RetrievalEngine:
+    """Build the engine that ``engine`` names; see :func:`ranker_engine`."""
+    _check(engine, precision)
+    from xfast.phoenix.engines.xla import XlaRetrieval
+
+    return XlaRetrieval(tower, precision)
