@@ -26,17 +26,35 @@ OUTPUT = Path(__file__).with_name("unicode_tables.cpp")
 LIMIT = 0x110000
 BLOCK = 128
 
-CLASSES = (
-    "Other CR LF Newline Extend ZWJ Format Katakana Hebrew_Letter ALetter Single_Quote Double_Quote MidNumLet MidLetter "
-    "MidNum Numeric ExtendNumLet Regional_Indicator WSegSpace"
-).split()
+# In the order of enum WordBreak (unicode_tables.h).
+CLASSES = [
+    "Other",
+    "CR",
+    "LF",
+    "Newline",
+    "Extend",
+    "ZWJ",
+    "Format",
+    "Katakana",
+    "Hebrew_Letter",
+    "ALetter",
+    "Single_Quote",
+    "Double_Quote",
+    "MidNumLet",
+    "MidLetter",
+    "MidNum",
+    "Numeric",
+    "ExtendNumLet",
+    "Regional_Indicator",
+    "WSegSpace",
+]
 PICTOGRAPHIC, WORD, CJK = 32, 64, 128
 
 ACCENT_SCRIPTS = {"Inherited", "Latin", "Greek", "Cyrillic", "Hebrew", "Arabic", "Syriac"}
 CJK_SCRIPTS = {"Han", "Hiragana", "Katakana", "Hangul", "Bopomofo"}
 # Kana voicing marks; the enclosing keycap, which tells an emoji from a digit.
 NOT_ACCENTS = {0x3099, 0x309A, 0x20E3}
-# Letters of their own right: Cyrillic short i, yi, short u, gje, kje; Arabic hamza on waw and yeh, Urdu and Pashto forms.
+# Letters of their own right: Cyrillic short i, yi, short u, gje, kje; Arabic and Urdu letters under a hamza.
 KEPT = [0x0439, 0x0457, 0x045E, 0x0453, 0x045C, 0x0624, 0x0626, 0x06C0, 0x06C2, 0x06D3]
 STROKES = {"ø": "o", "ł": "l", "đ": "d", "ħ": "h", "ŧ": "t", "ı": "i", "æ": "ae", "œ": "oe", "‘": "'", "’": "'"}
 # Signs of trade and punctuation that Extended_Pictographic happens to cover; they make no token.
@@ -192,7 +210,7 @@ def render() -> str:
         array("std::uint32_t", "kFoldStarts", starts),
         array("std::uint8_t", "kFoldPool", list(pool)),
         f"const Composition kCompositions[{len(compositions)}] = {{",
-        *("{%d, %d, %d}," % each for each in compositions),
+        *(f"{{{base}, {mark}, {letter}}}," for base, mark, letter in compositions),
         "};",
         f"const std::size_t kCompositionCount = {len(compositions)};\n",
         "}  // namespace xfast::text",
