@@ -15,6 +15,7 @@ from xfast.errors import XfastError
 COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("xfast.cli.doctor", "versions, processor features, engines, and what is missing"),
     "rank": ("xfast.cli.rank", "retrieve and rank with published model files, as the published pipeline does"),
+    "research": ("xfast.cli.research", "run the preference experiments and compare them with published numbers"),
 }
 
 

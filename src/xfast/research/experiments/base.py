@@ -1,0 +1,155 @@
+"""What an experiment is: named parts, each a pure function of the data, returning values under published target ids."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from xfast.errors import ParameterError
+from xfast.research import datasets, synthetic
+from xfast.research.environment import F64, Environment
+
+Value = float | int | str | list[float] | dict[str, float]
+Tier = Literal["full", "small"]
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line, band or set of bars of a figure."""
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    low: Sequence[float] | None = None
+    high: Sequence[float] | None = None
+    kind: Literal["line", "points", "bars"] = "line"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A plot as data, so that a cached result can be drawn again without being computed again."""
+
+    title: str
+    xlabel: str
+    ylabel: str
+    series: Sequence[Series]
+    logx: bool = False
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a part found.
+
+    Attributes
+    ----------
+    values
+        Target id -> value; a mean with its standard error is ``{"value": …, "se": …}``.
+    notes
+        Target id or id prefix -> measured explanation of a difference from the published value.
+    detail
+        Anything else worth keeping (JSON).
+    figures
+        File stem -> plot.
+    """
+
+    values: dict[str, Value]
+    notes: dict[str, str] = field(default_factory=dict)
+    detail: dict[str, Any] = field(default_factory=dict)
+    figures: dict[str, Figure] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON types; NumPy scalars and arrays are unpacked."""
+        plain: dict[str, Any] = to_plain(asdict(self))
+        return plain
+
+
+def to_plain(value: Any) -> Any:
+    """Unpack NumPy scalars and arrays into JSON types; a non-finite float becomes its name."""
+    if isinstance(value, Mapping):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return to_plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [to_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return to_plain(value.item())
+    if isinstance(value, float) and not np.isfinite(value):
+        return "inf" if value > 0 else "-inf" if value < 0 else "nan"
+    return value
+
+
+@dataclass(frozen=True)
+class Context:
+    """What parts may use.
+
+    Attributes
+    ----------
+    folders
+        Data set name -> folder with its original files.
+    tier
+        ``full`` for the published sizes, ``small`` for a smoke run in seconds.
+    """
+
+    folders: Mapping[str, Path] = field(default_factory=dict)
+    tier: Tier = "full"
+
+    @cached_property
+    def _loaded(self) -> dict[str, Environment]:
+        return {}
+
+    def environment(self, name: str) -> Environment:
+        """Load a data set once."""
+        if name not in self._loaded:
+            if name == "synthetic":
+                self._loaded[name] = synthetic.environment(500)
+            elif name in self.folders:
+                self._loaded[name] = datasets.load(name, self.folders[name])
+            else:
+                error = ParameterError(f"data set {name!r} is not among the folders given by --data")
+                error.add_note(datasets.DOWNLOADS.get(name, ""))
+                raise error
+        return self._loaded[name]
+
+    def count(self, full: int, small: int) -> int:
+        """`full` in the full tier, `small` in the small one."""
+        return full if self.tier == "full" else small
+
+
+@dataclass(frozen=True)
+class Part:
+    """A unit of work that is cached and resumed on its own; `dataset` is None when it needs no data files."""
+
+    name: str
+    run: Callable[[Context], Result]
+    dataset: str | None = None
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A named group of parts."""
+
+    name: str
+    summary: str
+    parts: tuple[Part, ...]
+
+
+def per_dataset(
+    run: Callable[[Context, str], Result], names: Sequence[str] = tuple(datasets.LOADERS)
+) -> tuple[Part, ...]:
+    """One part per data set, from a function of (context, data set name)."""
+
+    def bind(name: str) -> Part:
+        return Part(name, lambda context: run(context, name), dataset=name)
+
+    return tuple(bind(name) for name in names)
+
+
+def with_error(samples: F64) -> dict[str, float]:
+    """Mean and standard error of independent samples, the form that "2 SE" tolerances need."""
+    error = float(samples.std(ddof=1) / np.sqrt(len(samples))) if len(samples) > 1 else float("nan")
+    return {"value": float(samples.mean()), "se": error}

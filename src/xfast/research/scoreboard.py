@@ -1,0 +1,239 @@
+"""Compare every result with the published one: reproduced, differs (by how much, likely why), or waiting for data."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from xfast.errors import DataError
+
+Status = Literal["reproduced", "explained", "differs", "waiting", "missing"]
+STATUS_TEXT: dict[Status, str] = {
+    "reproduced": "reproduced",
+    "explained": "differs, with a measured explanation",
+    "differs": "differs, unexplained",
+    "waiting": "needs data that is not here",
+    "missing": "not computed",
+}
+
+
+@dataclass(frozen=True)
+class Target:
+    """One published number.
+
+    Attributes
+    ----------
+    name, value, tolerance, dataset
+        As in the targets file; `dataset` may name several sets, ``none`` or ``synthetic``.
+    """
+
+    name: str
+    value: Any
+    tolerance: str
+    dataset: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the scoreboard."""
+
+    target: Target
+    status: Status
+    value: Any
+    difference: float | None
+    note: str
+
+
+def read_targets(path: Path) -> list[Target]:
+    """Read a targets file: ``{"targets": [{"name", "value", "tolerance", "dataset"}, …]}``."""
+    try:
+        rows = json.loads(path.read_text())["targets"]
+        return [Target(row["name"], row["value"], str(row["tolerance"]), row["dataset"]) for row in rows]
+    except (OSError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is not a targets file ({error!r})") from error
+
+
+def compare(targets: Iterable[Target], records: Mapping[str, Mapping[str, Any]], here: set[str]) -> list[Row]:
+    """Judge every target.
+
+    Parameters
+    ----------
+    records
+        Results as the runner stores them.
+    here
+        Names of the data sets that the results were computed from; ``synthetic`` and ``none`` are always here.
+    """
+    values: dict[str, Any] = {}
+    notes: dict[str, str] = {}
+    for record in records.values():
+        values |= record["values"]
+        notes |= record["notes"]
+    present = here | {"synthetic", "none"}
+    rows = []
+    for target in targets:
+        note = _note(target.name, notes)
+        if target.name not in values:
+            if needed(target) <= present:
+                rows.append(Row(target, "explained" if note else "missing", None, None, note))
+            else:
+                missing = ", ".join(sorted(needed(target) - present))
+                rows.append(Row(target, "waiting", None, None, f"needs {missing}"))
+            continue
+        value = values[target.name]
+        close, difference = within(value, target.value, target.tolerance)
+        status: Status = "reproduced" if close else "explained" if note else "differs"
+        rows.append(Row(target, status, value, difference, "" if close else note))
+    return rows
+
+
+def needed(target: Target) -> set[str]:
+    """Data sets behind a target."""
+    if target.dataset == "all four":
+        return {"ml-100k", "ml-1m", "mind-small", "amazon-kindle"}
+    return {name.strip() for name in target.dataset.split(",")}
+
+
+def within(value: Any, published: Any, tolerance: str) -> tuple[bool, float | None]:
+    """Whether a value agrees with the published one, and the largest difference.
+
+    Understands ``abs X``, ``X%``, ``+-N``, ``exact``, ``N SE`` (the standard error comes with our value), ``|rho|<X``
+    and, for texts such as ``45/445`` or ``>500``, the same rule number by number.
+    """
+    error = None
+    if isinstance(value, Mapping) and set(value) == {"value", "se"}:
+        error, value = float(value["se"]), value["value"]
+    if isinstance(published, Mapping):
+        if not isinstance(value, Mapping) or set(value) != set(published):
+            return False, None
+        pairs = [within(value[key], published[key], tolerance) for key in published]
+        return all(close for close, _ in pairs), _largest(gap for _, gap in pairs)
+    ours, theirs = _numbers(value), _numbers(published)
+    if len(ours) != len(theirs):
+        return False, None
+    gaps = [0.0 if a == b else abs(a - b) for a, b in zip(ours, theirs, strict=True)]
+    close = all(_close(a, b, tolerance, error) for a, b in zip(ours, theirs, strict=True))
+    return close, _largest(gaps)
+
+
+def _close(ours: float, theirs: float, tolerance: str, error: float | None) -> bool:
+    if ours == theirs:
+        return True
+    gap = abs(ours - theirs)
+    if not np.isfinite(gap):
+        return False
+    if bound := re.search(r"\|rho\|<\s*([\d.]+)", tolerance):
+        return abs(ours) < float(bound[1])
+    allowed = [0.0]
+    allowed += [float(number) for number in re.findall(r"abs ([\d.e+-]+)", tolerance)]
+    allowed += [float(number) / 100.0 * abs(theirs) for number in re.findall(r"([\d.]+)%", tolerance)]
+    allowed += [float(number) for number in re.findall(r"\+-(\d+)", tolerance)]
+    if spread := re.search(r"(\d+) SE", tolerance):
+        allowed.append(float(spread[1]) * (error if error is not None else 0.0))
+    # Published numbers are rounded: half a unit of their last printed place is never a difference.
+    allowed.append(0.5 * 10.0 ** -_decimals(theirs))
+    return gap <= max(allowed) * (1 + 1e-9)
+
+
+def _decimals(number: float) -> int:
+    text = repr(float(number))
+    return 16 if "e" in text else len(text.split(".")[1]) if not text.endswith(".0") else 12
+
+
+def _numbers(value: Any) -> list[float]:
+    """Numbers of a value: a float, a list, or a text such as ``34/136``, ``>500/>500``, ``+0.093 SE 0.046``."""
+    if isinstance(value, bool) or value is None:
+        return []
+    if isinstance(value, int | float):
+        return [float(value)]
+    if isinstance(value, list):
+        return [float(item) for item in value]
+    text = re.split(r" SE | \(", str(value))[0]
+    if text in ("inf", "-inf", "nan"):
+        return [float(text)]
+    return [
+        float("inf") if over else float(number)
+        for over, number in re.findall(r"(>?)\s*([+-]?\d*\.?\d+(?:e-?\d+)?)", text)
+    ]
+
+
+def _largest(gaps: Iterable[float | None]) -> float | None:
+    known = [gap for gap in gaps if gap is not None]
+    return max(known) if known else None
+
+
+def _note(name: str, notes: Mapping[str, str]) -> str:
+    """The explanation with the longest id prefix."""
+    keys = [key for key in notes if name == key or name.startswith(key)]
+    return notes[max(keys, key=len)] if keys else ""
+
+
+def summary(rows: Iterable[Row]) -> dict[str, int]:
+    """Number of targets of every status."""
+    count = Counter(row.status for row in rows)
+    return {status: count.get(status, 0) for status in STATUS_TEXT}
+
+
+def markdown(rows: list[Row]) -> str:
+    """The scoreboard as a page: counts, share of settled targets, every difference, one line per group."""
+    count = summary(rows)
+    lines = [
+        "| status | targets |",
+        "|---|---:|",
+        *(f"| {STATUS_TEXT[status]} | {count[status]} |" for status in STATUS_TEXT),
+        "",
+        _judgement(count),
+        "",
+        "| group | reproduced | explained | differs | not computed | waiting |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    groups: dict[str, Counter[Status]] = {}
+    for row in rows:
+        groups.setdefault(group(row.target), Counter())[row.status] += 1
+    for name, found in sorted(groups.items()):
+        cells = (found["reproduced"], found["explained"], found["differs"], found["missing"], found["waiting"])
+        lines.append(f"| {name} | " + " | ".join(map(str, cells)) + " |")
+    for status in ("explained", "differs", "missing"):
+        chosen = [row for row in rows if row.status == status]
+        if chosen:
+            lines += [
+                "",
+                f"## {STATUS_TEXT[status].capitalize()}",
+                "",
+                "| target | published | here | why |",
+                "|---|---|---|---|",
+            ]
+            lines += [f"| `{r.target.name}` | {_show(r.target.value)} | {_show(r.value)} | {r.note} |" for r in chosen]
+    return "\n".join(lines) + "\n"
+
+
+def _judgement(count: Mapping[str, int]) -> str:
+    judged = max(sum(count.values()) - count["waiting"], 1)
+    close, settled = count["reproduced"], count["reproduced"] + count["explained"]
+    shares = f"{close} ({close / judged:.1%}) are within tolerance, {settled} ({settled / judged:.1%}) are settled"
+    return f"Of {judged} targets whose data is here {shares}: within tolerance, or different for a measured reason."
+
+
+def group(target: Target) -> str:
+    """First word of the id and the data set."""
+    return f"{target.name.split('.')[0]} ({target.dataset})"
+
+
+def _show(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, Mapping):
+        if set(value) == {"value", "se"}:
+            return f"{_show(value['value'])} ± {_show(value['se'])}"
+        return ", ".join(f"{key} {_show(item)}" for key, item in value.items())
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        return f"[{', '.join(_show(item) for item in value[:3])}, …]"
+    return str(value)
