@@ -1,4 +1,4 @@
-"""The embedded event log: what was appended is read back, and crashes, damage, retention and erasing keep their promises."""
+"""The event log: what was appended is read back; crashes, damage, retention and erasing keep their promises."""
 
 from __future__ import annotations
 
@@ -142,9 +142,8 @@ def test_any_flipped_bit_is_noticed(tmp_path_factory, data) -> None:  # type: ig
     content[bit // 8] ^= 1 << bit % 8
     path.write_bytes(content)
     if bit // 8 < SEGMENT_HEADER:
-        if 12 <= bit // 8:
-            with pytest.raises(SnapshotError):
-                everything(folder)
+        with pytest.raises(SnapshotError):
+            everything(folder)
         return
     kept = everything(folder, on_damage="skip")
     assert len(kept) == 2 and all(message in messages for message in kept)

@@ -241,9 +241,7 @@ class EventLog:
         if self._closed:
             raise SnapshotError(f"{self.folder}: the event log is closed")
         if self._failure is not None:
-            raise SnapshotError(
-                f"{self.folder}: the disk refused an earlier write ({self._failure}); reopen the log"
-            )
+            raise SnapshotError(f"{self.folder}: the disk refused an earlier write ({self._failure}); reopen the log")
 
     def _sync_to(self, offset: int) -> None:
         """Wait until everything below ``offset`` is on disk. One of the waiting threads flushes for all of them."""

@@ -77,8 +77,11 @@ def create_segment(folder: Path, base: int, created_ms: int) -> int:
 
 def segment_header(base: int, created_ms: int) -> bytes:
     """Return the 32 bytes at the start of a segment."""
-    crc = zlib.crc32(struct.pack("<Qq", base, created_ms))
-    return _HEADER.pack(_MAGIC, _VERSION, crc, base, created_ms)
+    return _HEADER.pack(_MAGIC, _VERSION, _header_crc(_VERSION, base, created_ms), base, created_ms)
+
+
+def _header_crc(version: int, base: int, created_ms: int) -> int:
+    return zlib.crc32(struct.pack("<IQq", version, base, created_ms))
 
 
 def read_segment(path: Path) -> Segment:
@@ -96,7 +99,7 @@ def read_segment(path: Path) -> Segment:
     _, version, crc, base, created_ms = _HEADER.unpack(data)
     if version > _VERSION:
         raise SnapshotError(f"{path}: written in version {version} of the format, this release reads up to {_VERSION}")
-    if crc != zlib.crc32(data[16:]) or base != int(path.stem):
+    if crc != _header_crc(version, base, created_ms) or base != int(path.stem):
         raise SnapshotError(f"{path}: the header of the segment is damaged")
     return Segment(path, base, created_ms)
 

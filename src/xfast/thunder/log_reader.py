@@ -202,12 +202,10 @@ class LogReader:
                 if batch is not None:
                     return batch
                 continue
-            if damaged:
-                if not self._pass_damage(closed):
-                    return None
-                continue
-            if len(data) == chunk:  # a record larger than the chunk
+            if not damaged and len(data) == chunk:  # a record larger than the chunk
                 chunk = RECORD_HEADER + struct.unpack_from("<I", data, 4)[0]
+                continue
+            if data and self._pass_damage():
                 continue
             # The end of the file. Only if a later segment exists is this one complete, and what it held before that
             # was known must be read once more.
@@ -217,7 +215,7 @@ class LogReader:
                     return None
                 continue
             if data:
-                self._damage(f"{len(data)} bytes behind the last whole record")
+                self._damage(f"{len(data)} bytes behind the last intact record")
             later = [base for base in segment_bases(self.folder) if base > self._base]
             self.position = max(self.position, later[0])
             self._leave_segment()
@@ -232,15 +230,13 @@ class LogReader:
         self.position = int(offsets[-1]) + 1
         return LogBatch(data, starts[skip:], sizes[skip:], offsets[skip:], times[skip:], self.position)
 
-    def _pass_damage(self, closed: bool) -> bool:
-        """Step over a damaged record. False if it is the torn tail of a writer that has not come back yet."""
-        size = os.fstat(self._fd).st_size
-        rest = os.pread(self._fd, size - self._at, self._at)
-        found = _wire.find_record(rest, 1, self.position, MAX_MESSAGE_BYTES)
-        if found == len(rest) and not closed and segment_bases(self.folder)[-1] == self._base:
+    def _pass_damage(self) -> bool:
+        """Step over a damaged record. False if nothing intact follows: a record in the making, or a torn tail."""
+        found = _intact_behind(self._fd, self._at, self.position)
+        if found is None:
             return False
         self._damage(f"a damaged record at byte {self._at}")
-        self._at += found
+        self._at = found
         return True
 
     def _damage(self, what: str) -> None:
@@ -274,10 +270,16 @@ def scan_file(path: Path, *, chunk_bytes: int = 8 << 20) -> Iterator[tuple[int, 
                 least = int(offsets[-1]) + 1
                 yield at, at + used, LogBatch(data, starts, sizes, offsets, times, least)
                 at, chunk = at + used, chunk_bytes
-            elif damaged:
-                rest = os.pread(fd, os.fstat(fd).st_size - at, at)
-                at += _wire.find_record(rest, 1, least, MAX_MESSAGE_BYTES)
-            elif len(data) == chunk:
+            elif not damaged and len(data) == chunk:
                 chunk = RECORD_HEADER + struct.unpack_from("<I", data, 4)[0]
+            elif (found := _intact_behind(fd, at, least)) is not None:
+                at = found
             else:
                 return
+
+
+def _intact_behind(fd: int, at: int, least: int) -> int | None:
+    """Return where the first intact record behind byte ``at`` begins, with an offset of at least ``least``."""
+    rest = os.pread(fd, os.fstat(fd).st_size - at, at)
+    found = _wire.find_record(rest, 1, least, MAX_MESSAGE_BYTES)
+    return None if found == len(rest) else at + found
