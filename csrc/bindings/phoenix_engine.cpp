@@ -123,9 +123,9 @@ std::shared_ptr<ContextCache> encode(const RankerTower& tower, bool user_valid, 
   return tower.encode(in);
 }
 
-std::tuple<Out2, Out2> score(const RankerTower& tower, const ContextCache& context, In<float, 3> posts,
-                             In<float, 3> authors, In<bool, 1> valid, In<std::int32_t, 1> positions,
-                             In<std::int32_t, 1> surface, In<std::int32_t, 1> age_bucket, std::size_t threads) {
+std::tuple<Out2, Out2, Out2> score(const RankerTower& tower, const ContextCache& context, In<float, 3> posts,
+                                   In<float, 3> authors, In<bool, 1> valid, In<std::int32_t, 1> positions,
+                                   In<std::int32_t, 1> surface, In<std::int32_t, 1> age_bucket, std::size_t threads) {
   const TowerSpec& spec = tower.spec();
   const std::size_t n = posts.shape(0), emb = spec.dim.emb;
   expect(posts.shape(1) == spec.item_hashes && posts.shape(2) == emb, "post_embeddings has the wrong shape");
@@ -142,12 +142,13 @@ std::tuple<Out2, Out2> score(const RankerTower& tower, const ContextCache& conte
   in.positions = positions.data();
   in.surface = surface.data();
   in.age_bucket = age_bucket.data();
-  auto logits = room(n * spec.actions), continuous = room(n * spec.continuous);
+  auto logits = room(n * spec.actions), probabilities = room(n * spec.actions), continuous = room(n * spec.continuous);
   {
     nb::gil_scoped_release release;
-    tower.score(context, in, logits.get(), continuous.get(), threads);
+    tower.score(context, in, logits.get(), probabilities.get(), continuous.get(), threads);
   }
-  return {matrix(std::move(logits), n, spec.actions), matrix(std::move(continuous), n, spec.continuous)};
+  return {matrix(std::move(logits), n, spec.actions), matrix(std::move(probabilities), n, spec.actions),
+          matrix(std::move(continuous), n, spec.continuous)};
 }
 
 std::tuple<Out1, float> encode_user(const RetrievalTower& tower, bool user_valid, In<float, 2> user, In<float, 3> posts,

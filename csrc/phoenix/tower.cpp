@@ -294,7 +294,7 @@ std::shared_ptr<ContextCache> RankerTower::encode(const ContextInput& input) con
 }
 
 void RankerTower::score_tile(const ContextCache& cache, const CandidateInput& input, std::size_t first,
-                             std::size_t count, float* logits, float* continuous) const {
+                             std::size_t count, float* logits, float* probabilities, float* continuous) const {
   const Dimensions& dim = spec_.dim;
   const std::size_t emb = dim.emb_pad();
   const std::size_t post_width = spec_.item_hashes * dim.emb, author_width = spec_.author_hashes * dim.emb;
@@ -309,25 +309,29 @@ void RankerTower::score_tile(const ContextCache& cache, const CandidateInput& in
   const std::vector<Rotation> rotation = rotations(input.positions + first, count, angles);
   run_.candidates(stack_, cache, x.data(), rotation.data(), input.valid + first, count);
   run_.rms_norm(x.data(), final_norm_.data(), count, dim.emb, emb, y.data());
-  const auto head = [&](const PackedMatrix& w, std::size_t columns, float* out, bool squash) {
+  const auto head = [&](const PackedMatrix& w, std::size_t columns, float* raw, float* squashed) {
     std::vector<float> wide(count * w.columns);
     run_.linear(w, y.data(), emb, count, wide.data(), w.columns, 0);
-    if (squash) run_.sigmoid(wide.data(), wide.size());
-    for (std::size_t i = 0; i < count; ++i)
-      std::copy_n(wide.data() + i * w.columns, columns, out + (first + i) * columns);
+    const auto store = [&](float* out) {
+      for (std::size_t i = 0; i < count; ++i)
+        std::copy_n(wide.data() + i * w.columns, columns, out + (first + i) * columns);
+    };
+    if (raw != nullptr) store(raw);
+    run_.sigmoid(wide.data(), wide.size());
+    store(squashed);
   };
-  head(logits_, spec_.actions, logits, false);
-  head(continuous_, spec_.continuous, continuous, true);
+  head(logits_, spec_.actions, logits, probabilities);
+  head(continuous_, spec_.continuous, nullptr, continuous);
 }
 
-void RankerTower::score(const ContextCache& cache, const CandidateInput& input, float* logits, float* continuous,
-                        std::size_t threads) const {
+void RankerTower::score(const ContextCache& cache, const CandidateInput& input, float* logits, float* probabilities,
+                        float* continuous, std::size_t threads) const {
   // Tiles small enough that every thread gets one; a tile's size changes no result.
   const std::size_t share = (input.count + threads - 1) / std::max<std::size_t>(threads, 1);
   const std::size_t tile = std::clamp(round_up(share, 4), std::size_t{4}, kScoreTile);
   const std::size_t tiles = (input.count + tile - 1) / tile;
   parallel_for(tiles, threads, [&](std::size_t i) {
-    score_tile(cache, input, i * tile, std::min(tile, input.count - i * tile), logits, continuous);
+    score_tile(cache, input, i * tile, std::min(tile, input.count - i * tile), logits, probabilities, continuous);
   });
 }
 

@@ -89,13 +89,13 @@ class RankerTower : public Tower {
 
   std::shared_ptr<ContextCache> encode(const ContextInput& input) const;
 
-  // logits [count, actions] and continuous [count, continuous], both row-major without padding.
-  void score(const ContextCache& cache, const CandidateInput& input, float* logits, float* continuous,
-             std::size_t threads) const;
+  // logits and probabilities [count, actions], continuous [count, continuous], row-major without padding.
+  void score(const ContextCache& cache, const CandidateInput& input, float* logits, float* probabilities,
+             float* continuous, std::size_t threads) const;
 
  private:
   void score_tile(const ContextCache& cache, const CandidateInput& input, std::size_t first, std::size_t count,
-                  float* logits, float* continuous) const;
+                  float* logits, float* probabilities, float* continuous) const;
 
   PackedMatrix candidate_, logits_, continuous_;
   Aligned<float> candidate_surface_, age_, final_norm_;

@@ -1,0 +1,160 @@
+"""The native engine: C++ kernels chosen for the processor at run time (csrc/phoenix), no JAX import.
+
+A candidate's scores are bit-equal in any batch, order and company, with any number of threads, for a given instruction
+set and precision (default RoPE: given its slot).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from xfast.phoenix import _engine, _native
+from xfast.phoenix.engines import EngineScores, Precision
+from xfast.phoenix.features import CandidateFeatures, ContextFeatures
+
+if TYPE_CHECKING:
+    from xfast.phoenix.artifacts import Tower
+
+__all__ = ["NativeRanker", "NativeRetrieval", "available_threads"]
+
+F32 = npt.NDArray[np.float32]
+_DWELL_COLUMN = 1
+
+
+def available_threads() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _spec(tower: Tower, precision: str, isa: str | None) -> dict[str, Any]:
+    config = tower.config
+    norm = config.continuous_config(_DWELL_COLUMN).norm_config
+    return {
+        "emb": config.emb_size,
+        "layers": config.num_layers,
+        "query_heads": config.num_heads,
+        "kv_heads": config.num_kv_heads,
+        "head": config.key_size,
+        "ffn": config.ffn_size,
+        "attention_multiplier": config.attn_output_multiplier,
+        "causal": config.context_attention == "causal",
+        "precision": precision,
+        # int8 weights keep bfloat16 keys and values: the softmax is where eight bits would cost ranking quality.
+        "kv_precision": "float32" if precision == "float32" else "bfloat16",
+        "isa": isa or _native.isa(),
+        "user_hashes": config.num_user_hashes,
+        "item_hashes": config.num_item_hashes,
+        "author_hashes": config.num_author_hashes,
+        "actions": config.num_actions,
+        "continuous": config.num_continuous_actions,
+        "dwell_hidden": config.continuous_action_hidden_dim,
+        "dwell_scale": norm.norm_scale,
+        "dwell_log": norm.use_log,
+    }
+
+
+def _params(tower: Tower) -> dict[str, F32]:
+    return {key: np.ascontiguousarray(value, np.float32) for key, value in tower.params.items()}
+
+
+def _context_arguments(context: ContextFeatures) -> tuple[Any, ...]:
+    """What the engine takes of a viewer; it works on valid tokens only."""
+    kept = slice(None) if context.valid.all() else context.valid
+    positions = context.positions
+    if not context.valid.all():
+        positions = np.concatenate([positions[:1], positions[1:][context.valid]])
+    return (
+        context.user_valid,
+        context.user_embeddings,
+        context.post_embeddings[kept],
+        context.author_embeddings[kept],
+        positions,
+        context.actions[kept],
+        context.product_surface[kept],
+        context.dwell[kept],
+    )
+
+
+class NativeRanker:
+    """The ranker in C++; see :class:`xfast.phoenix.engines.RankerEngine`.
+
+    ``isa`` names an instruction set at or below the processor's (tests compare them); None is the best one.
+    """
+
+    name = "native"
+
+    def __init__(self, tower: Tower, precision: Precision, *, isa: str | None = None, threads: int | None = None) -> None:
+        self.precision: Precision = precision
+        self._threads = threads or available_threads()
+        self._model = _engine.RankerTower(_params(tower), _spec(tower, precision, isa))
+
+    @property
+    def weight_bytes(self) -> int:
+        """Memory of the packed dense parameters."""
+        return self._model.weight_bytes
+
+    def encode(self, context: ContextFeatures) -> _engine.Context:
+        """Keys and values of the valid tokens."""
+        total = None if context.ip_embeddings is None else context.ip_embeddings.sum(axis=0)
+        return self._model.encode(*_context_arguments(context), total)
+
+    def context_bytes(self, encoded: _engine.Context) -> int:
+        """Bytes of keys and values."""
+        return encoded.nbytes
+
+    def score(self, encoded: _engine.Context, candidates: CandidateFeatures) -> EngineScores:
+        """Score any number of candidates."""
+        return EngineScores(
+            *self._model.score(
+                encoded,
+                candidates.post_embeddings,
+                candidates.author_embeddings,
+                candidates.valid,
+                candidates.positions,
+                candidates.product_surface,
+                candidates.age_bucket,
+                self._threads,
+            )
+        )
+
+    def score_batch(
+        self, encoded: Sequence[_engine.Context], candidates: Sequence[CandidateFeatures]
+    ) -> list[EngineScores]:
+        """Score several viewers' lists; each list uses all threads."""
+        return [self.score(context, some) for context, some in zip(encoded, candidates, strict=True)]
+
+    def score_full(self, context: ContextFeatures, candidates: CandidateFeatures) -> EngineScores:
+        """The same as through a cache: this engine has no other way, and its cache is exact."""
+        return self.score(self.encode(context), candidates)
+
+    def warmup(self, candidate_counts: Sequence[int], batch_sizes: Sequence[int]) -> None:
+        """Nothing to do: kernels are compiled with the package."""
+
+
+class NativeRetrieval:
+    """The retrieval towers in C++; see :class:`xfast.phoenix.engines.RetrievalEngine`."""
+
+    name = "native"
+
+    def __init__(self, tower: Tower, precision: Precision, *, isa: str | None = None, threads: int | None = None) -> None:
+        self.precision: Precision = precision
+        self._threads = threads or available_threads()
+        self._model = _engine.RetrievalTower(
+            _params(tower), _spec(tower, precision, isa), tower.config.enable_linear_proj
+        )
+
+    def encode(self, context: ContextFeatures) -> tuple[F32, float]:
+        """User vector [D] and its length before normalising."""
+        return self._model.encode(*_context_arguments(context))
+
+    def encode_candidates(self, post_embeddings: F32, author_embeddings: F32) -> F32:
+        """Candidate vectors [C, D]."""
+        return self._model.encode_candidates(post_embeddings, author_embeddings, self._threads)
+
+    def warmup(self, candidate_counts: Sequence[int]) -> None:
+        """Nothing to do: kernels are compiled with the package."""
