@@ -47,34 +47,19 @@ void read_row(const Rows& rows, std::size_t dim, std::size_t row, float* out) {
   }
 }
 
-// x = scale * bytes + rest; returns the length of the rest.
-double quantise(const float* x, std::size_t dim, std::int8_t* bytes, float& scale) {
-  float top = 0;
-  for (std::size_t i = 0; i < dim; ++i) top = std::max(top, std::fabs(x[i]));
-  scale = top / 127;
-  double rest = 0;
-  for (std::size_t i = 0; i < dim; ++i) {
-    bytes[i] = scale > 0 ? static_cast<std::int8_t>(std::lrint(static_cast<double>(x[i]) / scale)) : std::int8_t{0};
-    const double e = static_cast<double>(x[i]) - static_cast<double>(scale) * bytes[i];
-    rest += e * e;
-  }
-  return std::sqrt(rest);
-}
-
-double length(const float* x, std::size_t dim) {
-  double squares = 0;
-  for (std::size_t i = 0; i < dim; ++i) squares += static_cast<double>(x[i]) * x[i];
-  return std::sqrt(squares);
-}
-
 bool better(const Hit& a, const Hit& b) { return a.score != b.score ? a.score > b.score : a.row < b.row; }
 
-Scan choose_scan(Isa isa) {
+struct Kernels {
+  Scan scan;
+  Quantise quantise;
+};
+
+Kernels kernels(Isa isa) {
 #if defined(__x86_64__)
-  if (isa >= Isa::avx512) return avx512::scan;
-  if (isa >= Isa::avx2) return avx2::scan;
+  if (isa >= Isa::avx512) return {avx512::scan, avx512::quantise};
+  if (isa >= Isa::avx2) return {avx2::scan, avx2::quantise};
 #endif
-  return scalar::scan;
+  return {scalar::scan, scalar::quantise};
 }
 
 }  // namespace
@@ -87,7 +72,7 @@ struct Segment {
   double longest = 0;  // of its rows
   double rest = 0;     // longest quantisation rest
 
-  Segment(const Rows& source, std::size_t dim) : rows(source) {
+  Segment(const Rows& source, std::size_t dim, Quantise quantise) : rows(source) {
     groups = (dim + 3) / 4;
     blocks = (rows.count + kBlockRows - 1) / kBlockRows;
     bytes.assign(blocks * groups * kBlockRows * 4, 128);
@@ -96,13 +81,18 @@ struct Segment {
     std::vector<std::int8_t> q(groups * 4, 0);
     for (std::size_t r = 0; r < rows.count; ++r) {
       read_row(rows, dim, r, row.data());
-      const double norm = length(row.data(), dim);
-      if (!std::isfinite(norm)) throw std::invalid_argument("row " + std::to_string(r) + " is not finite");
-      rest = std::max(rest, quantise(row.data(), dim, q.data(), scale[r]));
-      longest = std::max(longest, norm);
+      const Quantised made = quantise(row.data(), dim, q.data());
+      if (!std::isfinite(made.norm)) throw std::invalid_argument("row " + std::to_string(r) + " is not finite");
+      scale[r] = made.scale;
+      longest = std::max(longest, static_cast<double>(made.norm));
+      rest = std::max(rest, static_cast<double>(made.rest));
       std::uint8_t* block = bytes.data() + r / kBlockRows * groups * kBlockRows * 4 + r % kBlockRows * 4;
-      for (std::size_t i = 0; i < groups * 4; ++i)
-        block[i / 4 * kBlockRows * 4 + i % 4] = static_cast<std::uint8_t>(q[i] + 128);
+      for (std::size_t g = 0; g < groups; ++g) {
+        std::uint32_t four;
+        std::memcpy(&four, q.data() + 4 * g, 4);
+        four ^= 0x80808080u;  // + 128 in every byte
+        std::memcpy(block + g * kBlockRows * 4, &four, 4);
+      }
     }
   }
 };
@@ -139,7 +129,7 @@ void Index::append(const Rows& rows) {
   if (rows.count == 0) return;
   if (rows.count > std::numeric_limits<std::uint32_t>::max() - kBlockRows)
     throw std::invalid_argument("one append takes fewer than 2^32 rows");
-  const auto segment = std::make_shared<const Segment>(rows, dim_);
+  const auto segment = std::make_shared<const Segment>(rows, dim_, kernels(isa_).quantise);
   const std::lock_guard lock(writer_);
   auto next = std::make_shared<State>(*state());
   next->add(segment);
@@ -185,7 +175,8 @@ std::vector<std::int64_t> Index::compact() {
     }
   auto next = std::make_shared<State>();
   if (!kept.empty())
-    next->add(std::make_shared<const Segment>(Rows{vectors->data(), kept.size(), RowType::float32, vectors}, dim_));
+    next->add(std::make_shared<const Segment>(Rows{vectors->data(), kept.size(), RowType::float32, vectors}, dim_,
+                                              kernels(isa_).quantise));
   publish(std::move(next));
   return kept;
 }
@@ -204,22 +195,24 @@ namespace {
 
 // A query ready for scanning.
 struct Prepared {
-  const Query* query;
   std::vector<std::int8_t> bytes;
   std::int32_t correction = 0;
   float scale = 0;
   double norm = 0, rest = 0;
 
-  Prepared(const Query& q, std::size_t dim) : query(&q), bytes((dim + 3) / 4 * 4, 0) {
-    rest = quantise(q.vector, dim, bytes.data(), scale);
-    norm = length(q.vector, dim);
+  Prepared(const Query& q, std::size_t dim, Quantise quantise) : bytes((dim + 3) / 4 * 4, 0) {
+    const Quantised made = quantise(q.vector, dim, bytes.data());
+    scale = made.scale;
+    norm = made.norm;
+    rest = made.rest;
     for (const std::int8_t b : bytes) correction += 128 * b;
   }
 
-  // B of index.h for a segment, plus the rounding of the approximate score itself.
+  // B of index.h for a segment, with room for the rounding of the lengths and of the approximate score itself.
   float bound(const Segment& segment) const {
+    const double rounding = 1e-6 + 1.2e-7 * static_cast<double>(bytes.size());
     const double rows = segment.longest + segment.rest;
-    return static_cast<float>((norm * segment.rest + rest * rows + 1e-6 * norm * rows) * (1 + 1e-6)) +
+    return static_cast<float>((norm * segment.rest + rest * rows) * (1 + rounding) + 1e-6 * norm * rows) +
            std::numeric_limits<float>::min();
   }
 };
@@ -246,9 +239,9 @@ std::vector<std::vector<Hit>> Index::search(const std::vector<Query>& queries, s
   const auto now = state();
   std::vector<std::vector<Hit>> found(queries.size());
   if (k == 0 || now->size == 0 || queries.empty()) return found;
-  const Scan scan = choose_scan(isa_);
+  const Kernels run = kernels(isa_);
   std::vector<Prepared> prepared;
-  for (const Query& query : queries) prepared.emplace_back(query, dim_);
+  for (const Query& query : queries) prepared.emplace_back(query, dim_, run.quantise);
 
   // Tasks are contiguous runs of chunks of one segment; every task sieves for itself.
   struct Task {
@@ -287,7 +280,7 @@ std::vector<std::vector<Hit>> Index::search(const std::vector<Query>& queries, s
           probes[i] = {p.bytes.data(), p.correction, p.scale, sieve.threshold, &sieve.survivors};
           before[i] = sieve.survivors.size();
         }
-        scan(segment.bytes.data(), segment.scale.data(), first, last, segment.groups, probes, count);
+        run.scan(segment.bytes.data(), segment.scale.data(), first, last, segment.groups, probes, count);
         for (std::size_t i = 0; i < count; ++i) {
           Sieve& sieve = sieves[t][q + i];
           // Only rows that may be found count towards the k-th best; the last block's padding never does.

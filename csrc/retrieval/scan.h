@@ -30,14 +30,22 @@ struct Probe {
 using Scan = void (*)(const std::uint8_t* blocks, const float* row_scale, std::size_t first, std::size_t last,
                       std::size_t groups, Probe* probes, std::size_t count);
 
-namespace scalar {
-void scan(const std::uint8_t*, const float*, std::size_t, std::size_t, std::size_t, Probe*, std::size_t);
-}
-namespace avx2 {
-void scan(const std::uint8_t*, const float*, std::size_t, std::size_t, std::size_t, Probe*, std::size_t);
-}
-namespace avx512 {
-void scan(const std::uint8_t*, const float*, std::size_t, std::size_t, std::size_t, Probe*, std::size_t);
-}
+// x = scale * bytes + rest. `bytes` has room for dim rounded up to a multiple of four.
+struct Quantised {
+  float scale;
+  float norm;  // |x|
+  float rest;  // |rest|; both within a relative error of dim * 2^-24
+};
+using Quantise = Quantised (*)(const float* x, std::size_t dim, std::int8_t* bytes);
+
+#define XFAST_DECLARE(level)                                                                           \
+  namespace level {                                                                                    \
+  void scan(const std::uint8_t*, const float*, std::size_t, std::size_t, std::size_t, Probe*, std::size_t); \
+  Quantised quantise(const float*, std::size_t, std::int8_t*);                                         \
+  }
+XFAST_DECLARE(scalar)
+XFAST_DECLARE(avx2)
+XFAST_DECLARE(avx512)
+#undef XFAST_DECLARE
 
 }  // namespace xfast::retrieval

@@ -1,3 +1,5 @@
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "retrieval/scan.h"
@@ -125,6 +127,24 @@ void scan(const std::uint8_t* blocks, const float* row_scale, std::size_t first,
           Probe* probes, std::size_t count) {
   if (count == kQueryTile) return scan_four(blocks, row_scale, first, last, groups, probes);
   for (std::size_t q = 0; q < count; ++q) scan_one(blocks, row_scale, first, last, groups, probes[q]);
+}
+
+Quantised quantise(const float* x, std::size_t dim, std::int8_t* bytes) {
+  float top = 0;
+#pragma omp simd reduction(max : top)
+  for (std::size_t i = 0; i < dim; ++i) top = std::max(top, std::fabs(x[i]));
+  // A subnormal scale would overflow its inverse; such a vector counts as zero, and the rest says so.
+  const float scale = top > 1e-30f ? top / 127 : 0.0f, inverse = scale > 0 ? 127 / top : 0.0f;
+  float squares = 0, rest = 0;
+#pragma omp simd reduction(+ : squares, rest)
+  for (std::size_t i = 0; i < dim; ++i) {
+    const float rounded = std::nearbyint(x[i] * inverse);
+    const float e = x[i] - scale * rounded;
+    bytes[i] = static_cast<std::int8_t>(static_cast<std::int32_t>(rounded));
+    squares += x[i] * x[i];
+    rest += e * e;
+  }
+  return {scale, std::sqrt(squares), std::sqrt(rest)};
 }
 
 }  // namespace xfast::retrieval::XFAST_ISA_NS

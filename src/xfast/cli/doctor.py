@@ -42,7 +42,6 @@ class Diagnosis:
     cpu: dict[str, Any]
     devices: list[str]
     engines: dict[str, str]
-    precisions: dict[str, str]
     extras: dict[str, str]
     advice: list[str] = field(default_factory=list)
 
@@ -91,7 +90,6 @@ def diagnose() -> Diagnosis:
         if missing:
             advice.append(f"{purpose}: pip install 'xfast[{extra}]'")
     engines = engines_of.engine_status()
-    precisions = engines_of.precision_status()
     if cpu["kernels"] != cpu["kernels_supported"]:
         advice.append(f"XFAST_ISA lowers the kernels from {cpu['kernels_supported']} to {cpu['kernels']}")
     advice += [f"engine {name!r} {status}" for name, status in engines.items() if not status.startswith("available")]
@@ -106,7 +104,6 @@ def diagnose() -> Diagnosis:
         cpu=cpu,
         devices=_devices(),
         engines=engines,
-        precisions=precisions,
         extras=extras,
         advice=advice,
     )
@@ -134,7 +131,6 @@ def run(args: argparse.Namespace) -> int:
         },
     )
     _section("engines", found.engines)
-    _section("precisions", found.precisions)
     _section("extras", found.extras)
     print("\nto know")
     for line in found.advice:

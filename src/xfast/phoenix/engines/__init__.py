@@ -1,18 +1,21 @@
 """Engines: what runs the models. An engine gets gathered features and gives float32 arrays; the facades do the rest.
 
-``xla`` runs the JAX definition; a native or Pallas engine plugs in by giving the same few methods and a line in
-:func:`ranker_engine` and :func:`retrieval_engine`.
+``xla`` runs the JAX definition, ``native`` the C++ kernels; another engine plugs in by giving the same few methods and
+a line in :func:`ranker_engine` and :func:`retrieval_engine`.
 """
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from xfast.errors import ParameterError
+from xfast.phoenix import _native
 from xfast.phoenix.features import CandidateFeatures, ContextFeatures
 
 if TYPE_CHECKING:
@@ -24,6 +27,8 @@ __all__ = [
     "Precision",
     "RankerEngine",
     "RetrievalEngine",
+    "available_threads",
+    "engine_status",
     "ranker_engine",
     "retrieval_engine",
 ]
@@ -95,19 +100,43 @@ class RetrievalEngine(Protocol):
         """Compile or allocate ahead."""
 
 
-def _check(engine: str, precision: str) -> None:
+def available_threads() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _accelerator() -> str | None:
+    """The platform of JAX's default device where the program already uses JAX on one; JAX is not imported for this."""
+    jax = sys.modules.get("jax")
+    backend = "cpu" if jax is None else jax.default_backend()
+    return None if backend == "cpu" else str(backend)
+
+
+def engine_status() -> dict[EngineName, str]:
+    """Which engines run here and in what; ``available`` or the reason why not."""
+    return {
+        "native": f"available: C++ kernels for {_native.isa()}; float32, bfloat16, int8; bit-equal scores",
+        "xla": "available: the JAX definition; float32, bfloat16",
+        "pallas": "not available: needs a GPU or TPU, and this build has no Pallas engine",
+    }
+
+
+def _resolve(engine: str, precision: str) -> Literal["native", "xla"]:
     if engine not in ("auto", "native", "xla", "pallas"):
         raise ParameterError(f"engine is {engine!r}, must be one of auto, native, xla, pallas")
     if precision not in ("float32", "bfloat16", "int8"):
         raise ParameterError(f"precision is {precision!r}, must be one of float32, bfloat16, int8")
-    if engine in ("native", "pallas"):
-        raise NotImplementedError(f"engine={engine!r}: this build has no {engine} kernels; 'xla' and 'auto' run here")
-    if precision == "int8":
+    if engine == "pallas":
+        raise NotImplementedError(f"engine='pallas': {engine_status()['pallas']}; 'native', 'xla' and 'auto' run here")
+    if engine == "xla" and precision == "int8":
         raise NotImplementedError("precision='int8': the xla engine computes in float32 or bfloat16 only")
+    if engine == "auto":
+        return "xla" if _accelerator() is not None and precision != "int8" else "native"
+    return "native" if engine == "native" else "xla"
 
 
 def ranker_engine(tower: Tower, engine: str, precision: str, *, deterministic: bool) -> RankerEngine:
-    """Build the engine that ``engine`` names; ``auto`` takes the best that runs here.
+    """Build the engine that ``engine`` names; ``auto`` is ``native`` on CPUs and ``xla`` where JAX has an accelerator.
 
     Raises
     ------
@@ -116,7 +145,10 @@ def ranker_engine(tower: Tower, engine: str, precision: str, *, deterministic: b
     NotImplementedError
         One that cannot run, with the reason.
     """
-    _check(engine, precision)
+    if _resolve(engine, precision) == "native":
+        from xfast.phoenix.engines.native import NativeRanker
+
+        return NativeRanker(tower, cast(Precision, precision))
     from xfast.phoenix.engines.xla import XlaRanker
 
     return XlaRanker(tower, precision, deterministic=deterministic)
@@ -124,7 +156,10 @@ def ranker_engine(tower: Tower, engine: str, precision: str, *, deterministic: b
 
 def retrieval_engine(tower: Tower, engine: str, precision: str) -> RetrievalEngine:
     """Build the engine that ``engine`` names; see :func:`ranker_engine`."""
-    _check(engine, precision)
+    if _resolve(engine, precision) == "native":
+        from xfast.phoenix.engines.native import NativeRetrieval
+
+        return NativeRetrieval(tower, cast(Precision, precision))
     from xfast.phoenix.engines.xla import XlaRetrieval
 
     return XlaRetrieval(tower, precision)

@@ -6,7 +6,6 @@ set and precision (default RoPE: given its slot).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,21 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 from xfast.phoenix import _engine, _native
-from xfast.phoenix.engines import EngineScores, Precision
+from xfast.phoenix.engines import EngineScores, Precision, available_threads
 from xfast.phoenix.features import CandidateFeatures, ContextFeatures
 
 if TYPE_CHECKING:
     from xfast.phoenix.artifacts import Tower
 
-__all__ = ["NativeRanker", "NativeRetrieval", "available_threads"]
+__all__ = ["NativeRanker", "NativeRetrieval"]
 
 F32 = npt.NDArray[np.float32]
 _DWELL_COLUMN = 1
-
-
-def available_threads() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _spec(tower: Tower, precision: str, isa: str | None) -> dict[str, Any]:
@@ -45,7 +39,7 @@ def _spec(tower: Tower, precision: str, isa: str | None) -> dict[str, Any]:
         "causal": config.context_attention == "causal",
         "precision": precision,
         # int8 weights keep bfloat16 keys and values: the softmax is where eight bits would cost ranking quality.
-        "kv_precision": "float32" if precision == "float32" else "bfloat16",
+        "kv_precision": "float32" if precision != "int8" else "bfloat16",
         "isa": isa or _native.isa(),
         "user_hashes": config.num_user_hashes,
         "item_hashes": config.num_item_hashes,
@@ -62,22 +56,22 @@ def _params(tower: Tower) -> dict[str, F32]:
     return {key: np.ascontiguousarray(value, np.float32) for key, value in tower.params.items()}
 
 
-def _context_arguments(context: ContextFeatures) -> tuple[Any, ...]:
+def _context_arguments(context: ContextFeatures) -> dict[str, Any]:
     """What the engine takes of a viewer; it works on valid tokens only."""
     kept = slice(None) if context.valid.all() else context.valid
     positions = context.positions
     if not context.valid.all():
         positions = np.concatenate([positions[:1], positions[1:][context.valid]])
-    return (
-        context.user_valid,
-        context.user_embeddings,
-        context.post_embeddings[kept],
-        context.author_embeddings[kept],
-        positions,
-        context.actions[kept],
-        context.product_surface[kept],
-        context.dwell[kept],
-    )
+    return {
+        "user_valid": context.user_valid,
+        "user_embeddings": context.user_embeddings,
+        "post_embeddings": context.post_embeddings[kept],
+        "author_embeddings": context.author_embeddings[kept],
+        "positions": positions,
+        "actions": context.actions[kept],
+        "product_surface": context.product_surface[kept],
+        "dwell": context.dwell[kept],
+    }
 
 
 class NativeRanker:
@@ -88,7 +82,9 @@ class NativeRanker:
 
     name = "native"
 
-    def __init__(self, tower: Tower, precision: Precision, *, isa: str | None = None, threads: int | None = None) -> None:
+    def __init__(
+        self, tower: Tower, precision: Precision, *, isa: str | None = None, threads: int | None = None
+    ) -> None:
         self.precision: Precision = precision
         self._threads = threads or available_threads()
         self._model = _engine.RankerTower(_params(tower), _spec(tower, precision, isa))
@@ -100,8 +96,8 @@ class NativeRanker:
 
     def encode(self, context: ContextFeatures) -> _engine.Context:
         """Keys and values of the valid tokens."""
-        total = None if context.ip_embeddings is None else context.ip_embeddings.sum(axis=0)
-        return self._model.encode(*_context_arguments(context), total)
+        ip_sum = None if context.ip_embeddings is None else context.ip_embeddings.sum(axis=0)
+        return self._model.encode(**_context_arguments(context), ip_sum=ip_sum)
 
     def context_bytes(self, encoded: _engine.Context) -> int:
         """Bytes of keys and values."""
@@ -141,7 +137,9 @@ class NativeRetrieval:
 
     name = "native"
 
-    def __init__(self, tower: Tower, precision: Precision, *, isa: str | None = None, threads: int | None = None) -> None:
+    def __init__(
+        self, tower: Tower, precision: Precision, *, isa: str | None = None, threads: int | None = None
+    ) -> None:
         self.precision: Precision = precision
         self._threads = threads or available_threads()
         self._model = _engine.RetrievalTower(
@@ -150,7 +148,7 @@ class NativeRetrieval:
 
     def encode(self, context: ContextFeatures) -> tuple[F32, float]:
         """User vector [D] and its length before normalising."""
-        return self._model.encode(*_context_arguments(context))
+        return self._model.encode(**_context_arguments(context))
 
     def encode_candidates(self, post_embeddings: F32, author_embeddings: F32) -> F32:
         """Candidate vectors [C, D]."""

@@ -1,0 +1,190 @@
+"""The C++ engine against the JAX definition, on every instruction set and precision; and its promises."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from tests.phoenix.search_reference import ExactIndex as ReferenceIndex
+from xfast.errors import ParameterError
+from xfast.phoenix import _native, model
+from xfast.phoenix.artifacts import Corpus, EmbeddingTables, Tower
+from xfast.phoenix.config import HashFamily, PhoenixConfig
+from xfast.phoenix.engines.native import NativeRanker, NativeRetrieval
+from xfast.phoenix.engines.xla import XlaRanker, XlaRetrieval
+from xfast.phoenix.features import CandidateFeatures, Candidates, ContextFeatures, Engagements
+from xfast.phoenix.layout import param_shapes
+from xfast.phoenix.ranker import Ranker
+from xfast.phoenix.search import ExactIndex
+
+LEVELS = ["scalar", "avx2", "avx512", "amx"]
+ISAS = LEVELS[: LEVELS.index(_native.detected_isa()) + 1]
+FAMILY = HashFamily((196742702, 1852108266, 77), (1935840681, 167407236, 5), 2859568897)
+BASE = PhoenixConfig(
+    emb_size=16, key_size=8, num_heads=2, num_layers=2, num_actions=7, history_seq_len=9, candidate_seq_len=4,
+    num_user_hashes=2, num_item_hashes=2, num_author_hashes=2, user_vocab_size=50, item_vocab_size=60,
+    author_vocab_size=40, user_hash=FAMILY, item_hash=FAMILY, author_hash=FAMILY,
+)  # fmt: skip
+CONFIGS = {
+    "published": BASE,
+    "right anchored, grouped": BASE.replace(num_heads=4, num_kv_heads=2, right_anchored_rope=True),
+    "odd sizes": BASE.replace(
+        emb_size=21, key_size=6, num_heads=3, num_kv_heads=1, num_layers=3, num_user_hashes=1, num_item_hashes=3,
+        num_author_hashes=1, widening_factor=1.7, use_log=True, num_ip_hashes=2, post_age_granularity_mins=45,
+    ),
+    "wide heads, bidirectional": BASE.replace(
+        emb_size=40, key_size=34, num_heads=1, num_layers=1, context_attention="bidirectional"
+    ),
+}  # fmt: skip
+
+
+def _tower(name: Any, config: PhoenixConfig, seed: int = 0) -> Tower:
+    rng = np.random.default_rng(seed)
+    params = {}
+    for key, shape in param_shapes(config, name).items():
+        scale = 1.0 if key.endswith("scale") else 1.5 / np.sqrt(max(shape[0], 1)) if shape else 1.0
+        params[key] = (rng.standard_normal(shape) * scale).astype(np.float32)
+    sizes = (config.user_vocab_size, config.item_vocab_size, config.author_vocab_size)
+    tables = [rng.standard_normal((size, config.emb_size)).astype(np.float32) for size in sizes]
+    return Tower(name, config, params, EmbeddingTables(*tables))
+
+
+def _engagements(config: PhoenixConfig, rng: np.random.Generator, slots: int, *, user: bool = True) -> Engagements:
+    posts = rng.integers(1, 10**18, slots) * (rng.random(slots) < 0.8)
+    ip = rng.standard_normal((2, config.emb_size)) if config.num_ip_hashes else None
+    return Engagements(
+        int(rng.integers(1, 10**18)) if user else 0,
+        posts,
+        rng.integers(0, 10**18, slots),
+        (rng.random((slots, config.num_actions)) < 0.3) * rng.choice([1.0, 0.5], (slots, config.num_actions)),
+        rng.integers(-2, 20, slots).astype(np.int32),
+        rng.exponential(20, (slots, 8)).astype(np.float32),
+        ip,
+    )
+
+
+def _candidates(rng: np.random.Generator, count: int) -> Candidates:
+    now = 1_700_000_000
+    return Candidates(
+        rng.integers(1, 10**18, count), rng.integers(0, 10**18, count), rng.integers(-2, 20, count).astype(np.int32),
+        np.full(count, now), now - rng.integers(-1000, 400_000, count), rng.integers(0, 40, count),
+    )  # fmt: skip
+
+
+CASES = [(slots, user) for slots in (0, 1, 5, 9) for user in (True, False)]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_float32_equals_the_definition_on_every_instruction_set(name: str) -> None:
+    config = CONFIGS[name]
+    tower, retrieval = _tower("ranker", config), _tower("retrieval", config, 1)
+    definition = XlaRanker(tower, "float32", deterministic=True)
+    definition_retrieval = XlaRetrieval(retrieval, "float32")
+    rng = np.random.default_rng(3)
+    for slots, user in CASES:
+        engagements, some = _engagements(config, rng, slots, user=user), _candidates(rng, 7)
+        context, candidates = ContextFeatures.build(tower, engagements), CandidateFeatures.build(tower, some)
+        expected = definition.score(definition.encode(context), candidates)
+        viewer = ContextFeatures.build(retrieval, engagements)
+        vector, norm = definition_retrieval.encode(viewer)
+        for isa in ISAS:
+            engine = NativeRanker(tower, "float32", isa=isa, threads=2)
+            got = engine.score(engine.encode(context), candidates)
+            np.testing.assert_allclose(got.logits, expected.logits, rtol=1e-4, atol=1e-4, err_msg=isa)
+            np.testing.assert_allclose(got.probabilities, expected.probabilities, atol=2e-5, err_msg=isa)
+            np.testing.assert_allclose(got.continuous, expected.continuous, atol=2e-5, err_msg=isa)
+            tower_2 = NativeRetrieval(retrieval, "float32", isa=isa, threads=1)
+            native_vector, native_norm = tower_2.encode(viewer)
+            np.testing.assert_allclose(native_vector, vector, atol=1e-5, err_msg=isa)
+            assert native_norm == pytest.approx(norm, rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+@pytest.mark.parametrize("name", ["published", "odd sizes"])
+def test_low_precision_stays_near_and_agrees_between_instruction_sets(name: str, precision: Any) -> None:
+    config = CONFIGS[name]
+    tower = _tower("ranker", config)
+    rng = np.random.default_rng(5)
+    context = ContextFeatures.build(tower, _engagements(config, rng, 9))
+    candidates = CandidateFeatures.build(tower, _candidates(rng, 40))
+    exact = NativeRanker(tower, "float32")
+    expected = exact.score(exact.encode(context), candidates).logits
+    results = []
+    for isa in ISAS:
+        engine = NativeRanker(tower, precision, isa=isa)
+        results.append(engine.score(engine.encode(context), candidates).logits)
+        error = np.abs(results[-1] - expected).max() / np.abs(expected).max()
+        assert error < (0.05 if precision == "bfloat16" else 0.2), isa
+    for other in results[1:]:
+        assert np.abs(other - results[0]).max() < 0.02 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("isa", ISAS)
+def test_scores_are_bit_equal_in_any_company(isa: str, precision: Any) -> None:
+    config = CONFIGS["right anchored, grouped"]
+    tower = _tower("ranker", config)
+    rng = np.random.default_rng(7)
+    some = _candidates(rng, 131)
+    one, two = (NativeRanker(tower, precision, isa=isa, threads=threads) for threads in (1, 2))
+    features = ContextFeatures.build(tower, _engagements(config, rng, 9))
+    context = one.encode(features)
+    everything = one.score(context, CandidateFeatures.build(tower, some))
+    for size in (1, 2, 13, 48, 49, 131):
+        chosen = rng.permutation(131)[:size]
+        for engine in (one, two):
+            got = engine.score(engine.encode(features), CandidateFeatures.build(tower, some[chosen]))
+            for mine, whole in zip(got, everything, strict=True):
+                assert np.array_equal(mine, whole[chosen])
+
+
+def test_candidate_tower_modes() -> None:
+    rng = np.random.default_rng(9)
+    for linear in (True, False):
+        config = CONFIGS["odd sizes"].replace(enable_linear_proj=linear)
+        tower = _tower("retrieval", config)
+        posts = rng.standard_normal((77, config.num_item_hashes, config.emb_size)).astype(np.float32)
+        authors = rng.standard_normal((77, config.num_author_hashes, config.emb_size)).astype(np.float32)
+        with jax.default_matmul_precision("highest"):
+            expected = model.candidate_tower(dict(tower.params), config, posts, authors)
+        got = NativeRetrieval(tower, "float32").encode_candidates(posts, authors)
+        np.testing.assert_allclose(got, np.asarray(expected), atol=2e-6)
+
+
+def test_auto_is_native_and_an_instruction_set_that_is_missing_is_refused() -> None:
+    tower = _tower("ranker", BASE)
+    assert Ranker(tower).engine == "native"
+    if _native.detected_isa() != "amx":
+        with pytest.raises(ValueError, match="isa is 'amx', this processor has no more than"):
+            NativeRanker(tower, "float32", isa="amx")
+    with pytest.raises(ParameterError, match="precision is 'fp8'"):
+        Ranker(tower, precision="fp8")  # type: ignore[arg-type]
+
+
+def _corpus(rng: np.random.Generator, rows: int, dim: int, dtype: Any) -> Corpus:
+    vectors = rng.standard_normal((rows, dim)) * rng.choice([1.0, 1.0, 30.0, 0.0], (rows, 1))
+    vectors[rows // 2 :: 7] = vectors[: len(vectors[rows // 2 :: 7])]  # equal rows: ties go to the lower one
+    topics = rng.integers(0, 4, (rows, 2))
+    ids = rng.permutation(rows).astype(np.uint64) + 1
+    return Corpus(ids, ids, vectors.astype(dtype), topic_ids=topics)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize(("rows", "dim", "dtype"), [(3000, 24, np.float32), (517, 7, np.float16), (15, 3, np.float32)])
+def test_scan_finds_exactly_what_a_full_search_finds(isa: str, rows: int, dim: int, dtype: Any) -> None:
+    rng = np.random.default_rng(rows)
+    corpus = _corpus(rng, rows, dim, dtype)
+    index, reference = ExactIndex(corpus, isa=isa, threads=2), ReferenceIndex(corpus)
+    queries = rng.standard_normal((6, dim)).astype(np.float32)
+    queries[5] = 0
+    excluded = corpus.post_ids[rng.permutation(rows)[: rows // 3]]
+    for k in (1, 10, rows):
+        for options in ({}, {"exclude_ids": excluded}, {"topic_ids": np.array([1, 3]), "exclude_ids": excluded[:5]}):
+            got, expected = index.search(queries, k, **options), reference.search(queries, k, **options)
+            np.testing.assert_array_equal(got.rows, expected.rows)
+            np.testing.assert_allclose(got.scores, expected.scores, rtol=1e-6)
+            alone = index.search(queries[:1], k, **options)
+            np.testing.assert_array_equal(alone.rows[0], got.rows[0])
