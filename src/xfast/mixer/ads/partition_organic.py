@@ -1,0 +1,102 @@
+"""PartitionOrganic: every ad between two safe posts, everything else after it by score (HOME_MIXER §10)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from xfast.text import KeywordMatcher
+
+from xfast.mixer.ads.blender import AdsBlender, Blend, ads_spacing, is_avoided
+from xfast.mixer.clients import AdInfo
+from xfast.mixer.enums import BrandSafetyRisk, BrandSafetyVerdict
+from xfast.mixer.items import ScoredPost
+
+__all__ = ["PartitionOrganic", "ad_drop_reason"]
+
+#: Ads of these risks do not stand beside low-risk posts.
+_CAREFUL = frozenset({BrandSafetyRisk.LOW.value, BrandSafetyRisk.IAS.value})
+
+
+def is_careful(ad: AdInfo) -> bool:
+    """Whether the ad asked for more than the usual safety."""
+    return ad.risk in _CAREFUL
+
+
+def ad_drop_reason(ad: AdInfo, neighbours: Sequence[ScoredPost], *, unlabelled_is_low: bool = False) -> str | None:
+    """Why an ad cannot stand between its neighbours: ``"bsr_low"``, ``"handle"``, ``"keyword"`` or ``None``.
+
+    Parameters
+    ----------
+    unlabelled_is_low
+        Fixed mode: a post without a verdict counts as low risk, so only ads that accept low risk stand beside it.
+    """
+    if is_careful(ad):
+        risky = {BrandSafetyVerdict.LOW_RISK}
+        if unlabelled_is_low:
+            risky.add(BrandSafetyVerdict.UNSPECIFIED)
+        if any(post.brand_safety_verdict in risky for post in neighbours):
+            return "bsr_low"
+    if ad.handles and any(post.author_id in ad.handles for post in neighbours):
+        return "handle"
+    if ad.keywords and any(KeywordMatcher(ad.keywords).match([post.tweet_text for post in neighbours])):
+        return "keyword"
+    return None
+
+
+class PartitionOrganic(AdsBlender):
+    """Split posts into safe and avoided ones, give every ad two safe neighbours, deal out the rest by score.
+
+    Counts ``PartitionOrganic.enforcement`` with action ``drop``, ``ok``, ``handle_drop`` and ``keyword_drop``.
+    """
+
+    def place(self, posts: Sequence[ScoredPost], ads: Sequence[AdInfo]) -> Blend:
+        safe = [post for post in posts if not is_avoided(post)]
+        unsafe = [post for post in posts if is_avoided(post)]
+        requested, _ = ads_spacing([ad.insert_position for ad in ads])
+        slots = min(len(ads), (len(posts) - 1) // requested, len(safe) // 2)
+        if slots == 0:
+            return list(posts)
+        placed, used = self._fill(safe, ads, slots)
+        if not placed:
+            return [*_by_score([*safe, *unsafe])]
+        filler = _by_score([*(post for index, post in enumerate(safe) if index not in used), *unsafe])
+        share, longer = divmod(len(filler), len(placed))
+        mixed: Blend = []
+        start = 0
+        for index, (above, ad, below) in enumerate(placed):
+            end = start + share + (1 if index >= len(placed) - longer else 0)
+            mixed += [above, ad, below, *filler[start:end]]
+            start = end
+        return mixed
+
+    def _fill(
+        self, safe: Sequence[ScoredPost], ads: Sequence[AdInfo], slots: int
+    ) -> tuple[list[tuple[ScoredPost, AdInfo, ScoredPost]], set[int]]:
+        group = len(safe) // slots
+        placed: list[tuple[ScoredPost, AdInfo, ScoredPost]] = []
+        used: set[int] = set()
+        for ad in ads:
+            if len(placed) == slots:
+                break
+            first = len(placed) * group
+            above, below = safe[first], safe[first + 1]
+            reason = ad_drop_reason(ad, (above, below), unlabelled_is_low=self.quirks == "fixed")
+            if reason == "bsr_low":
+                self._enforced("drop")
+                continue
+            if is_careful(ad):
+                self._enforced("ok")
+            if reason is not None:
+                self._enforced(f"{reason}_drop")
+                continue
+            placed.append((above, ad, below))
+            used |= {first, first + 1}
+        return placed, used
+
+    def _enforced(self, action: str) -> None:
+        if self.metrics is not None:
+            self.metrics.count("PartitionOrganic.enforcement", action=action)
+
+
+def _by_score(posts: Sequence[ScoredPost]) -> list[ScoredPost]:
+    return sorted(posts, key=lambda post: -post.score)

@@ -1,0 +1,256 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""Masks and ranks over columns of ids: hash sets, never linear scans; the GIL is free while they run."""
+
+from libc.math cimport isnan
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
+from libcpp.vector cimport vector
+
+import numpy as np
+
+
+cdef inline uint64_t mix(uint64_t x) noexcept nogil:
+    # SplitMix64's finaliser: ids of neighbouring milliseconds must not cluster.
+    x = (x ^ (x >> 30)) * <uint64_t>0xBF58476D1CE4E5B9
+    x = (x ^ (x >> 27)) * <uint64_t>0x94D049BB133111EB
+    return x ^ (x >> 31)
+
+
+cdef class IdSet:
+    """A read-only set of 64-bit ids, open addressing at a load of at most one half."""
+
+    cdef vector[uint64_t] slots
+    cdef uint64_t bits
+    cdef bint has_zero
+    cdef Py_ssize_t size
+
+    def __init__(self, ids):
+        cdef const uint64_t[::1] view = np.ascontiguousarray(ids, np.uint64)
+        cdef Py_ssize_t count = view.shape[0], row
+        cdef uint64_t capacity = 4
+        with nogil:
+            while capacity < <uint64_t>(2 * count):
+                capacity *= 2
+            self.slots.resize(capacity)
+            self.bits = capacity - 1
+            for row in range(count):
+                self.insert(view[row])
+
+    cdef void insert(self, uint64_t key) noexcept nogil:
+        cdef uint64_t place
+        if key == 0:
+            self.size += 0 if self.has_zero else 1
+            self.has_zero = True
+            return
+        place = mix(key) & self.bits
+        while self.slots[place] != 0:
+            if self.slots[place] == key:
+                return
+            place = (place + 1) & self.bits
+        self.slots[place] = key
+        self.size += 1
+
+    cdef inline bint holds(self, uint64_t key) noexcept nogil:
+        cdef uint64_t place
+        if key == 0:
+            return self.has_zero
+        place = mix(key) & self.bits
+        while self.slots[place] != 0:
+            if self.slots[place] == key:
+                return True
+            place = (place + 1) & self.bits
+        return False
+
+    def __len__(self):
+        return self.size
+
+    def __contains__(self, key):
+        return self.holds(<uint64_t>(int(key) & 0xFFFFFFFFFFFFFFFF))
+
+    def contains(self, const uint64_t[:] ids):
+        """Mask [N] of the ids that are members."""
+        mask = np.empty(ids.shape[0], np.bool_)
+        cdef uint8_t[::1] out = mask.view(np.uint8)
+        cdef Py_ssize_t row
+        with nogil:
+            for row in range(ids.shape[0]):
+                out[row] = self.holds(ids[row])
+        return mask
+
+    def any_of_row(self, const uint64_t[:] values, const int64_t[:] offsets):
+        """Mask [N]: some value of the row's list is a member."""
+        cdef Py_ssize_t rows = offsets.shape[0] - 1, row, at
+        mask = np.zeros(rows, np.bool_)
+        cdef uint8_t[::1] out = mask.view(np.uint8)
+        with nogil:
+            for row in range(rows):
+                for at in range(offsets[row], offsets[row + 1]):
+                    if self.holds(values[at]):
+                        out[row] = 1
+                        break
+        return mask
+
+    def all_of_row(self, const uint64_t[:] values, const int64_t[:] offsets):
+        """Mask [N]: every value of the row's list is a member (true for an empty list)."""
+        cdef Py_ssize_t rows = offsets.shape[0] - 1, row, at
+        mask = np.ones(rows, np.bool_)
+        cdef uint8_t[::1] out = mask.view(np.uint8)
+        with nogil:
+            for row in range(rows):
+                for at in range(offsets[row], offsets[row + 1]):
+                    if not self.holds(values[at]):
+                        out[row] = 0
+                        break
+        return mask
+
+
+cdef Py_ssize_t first_place(vector[int64_t]& table, uint64_t bits, const uint64_t[:] ids, Py_ssize_t row) noexcept nogil:
+    """The row that first showed the id of ``row``; the table holds row + 1, 0 is empty."""
+    cdef uint64_t place = mix(ids[row]) & bits
+    while table[place] != 0:
+        if ids[table[place] - 1] == ids[row]:
+            return table[place] - 1
+        place = (place + 1) & bits
+    table[place] = row + 1
+    return row
+
+
+cdef uint64_t table_size(Py_ssize_t count) noexcept nogil:
+    cdef uint64_t capacity = 4
+    while capacity < <uint64_t>(2 * count):
+        capacity *= 2
+    return capacity
+
+
+def first_of_each(const uint64_t[:] ids):
+    """Mask [N] of the rows whose id did not occur before."""
+    cdef Py_ssize_t count = ids.shape[0], row
+    mask = np.empty(count, np.bool_)
+    cdef uint8_t[::1] out = mask.view(np.uint8)
+    cdef vector[int64_t] table
+    cdef uint64_t capacity
+    with nogil:
+        capacity = table_size(count)
+        table.resize(capacity)
+        for row in range(count):
+            out[row] = first_place(table, capacity - 1, ids, row) == row
+    return mask
+
+
+def smallest_or_own(const uint64_t[:] values, const int64_t[:] offsets, const uint64_t[:] own):
+    """Per row the smallest value of its list, its own id when the list is empty."""
+    cdef Py_ssize_t rows = own.shape[0], row, at
+    keys = np.empty(rows, np.uint64)
+    cdef uint64_t[::1] out = keys
+    with nogil:
+        for row in range(rows):
+            if offsets[row] == offsets[row + 1]:
+                out[row] = own[row]
+                continue
+            out[row] = values[offsets[row]]
+            for at in range(offsets[row] + 1, offsets[row + 1]):
+                if values[at] < out[row]:
+                    out[row] = values[at]
+    return keys
+
+
+def best_of_each(const uint64_t[:] keys, const double[:] scores):
+    """Keep per key the row with the highest score, in the slot of the key's first row.
+
+    Returns
+    -------
+    kept, removed
+        Row indices: kept in slot order, removed in the order in which they lost. Of equal scores the earlier stays.
+    """
+    cdef Py_ssize_t count = keys.shape[0], row, slot
+    cdef vector[int64_t] table, holder, order, lost
+    cdef uint64_t capacity
+    with nogil:
+        capacity = table_size(count)
+        table.resize(capacity)
+        holder.resize(count)
+        for row in range(count):
+            slot = first_place(table, capacity - 1, keys, row)
+            if slot == row:
+                holder[slot] = row
+                order.push_back(slot)
+            elif scores[row] > scores[holder[slot]]:
+                lost.push_back(holder[slot])
+                holder[slot] = row
+            else:
+                lost.push_back(row)
+    kept = np.empty(order.size(), np.int64)
+    removed = np.empty(lost.size(), np.int64)
+    cdef int64_t[::1] kept_view = kept, removed_view = removed
+    for row in range(<Py_ssize_t>order.size()):
+        kept_view[row] = holder[order[row]]
+    for row in range(<Py_ssize_t>lost.size()):
+        removed_view[row] = lost[row]
+    return kept, removed
+
+
+def group_ranks(const uint64_t[:] ids, const double[:] scores):
+    """Per row its place, from 0, among the rows of the same id by score, highest first; ties keep row order."""
+    cdef Py_ssize_t count = ids.shape[0], row, slot, groups = 0, at, end, hole
+    ranks = np.empty(count, np.int32)
+    cdef int32_t[::1] out = ranks
+    cdef vector[int64_t] table, group, start, members
+    cdef uint64_t capacity
+    cdef int64_t moving
+    with nogil:
+        capacity = table_size(count)
+        table.resize(capacity)
+        group.resize(count)
+        members.resize(count)
+        for row in range(count):
+            slot = first_place(table, capacity - 1, ids, row)
+            if slot == row:
+                group[row] = groups
+                groups += 1
+            else:
+                group[row] = group[slot]
+        # Counting sort by group keeps row order inside a group.
+        start.resize(groups + 1)
+        for row in range(count):
+            start[group[row] + 1] += 1
+        for slot in range(groups):
+            start[slot + 1] += start[slot]
+        for row in range(count):
+            members[start[group[row]]] = row
+            start[group[row]] += 1
+        at = 0
+        for slot in range(groups):
+            end = start[slot]
+            for row in range(at + 1, end):
+                # Comparing with > moves nothing past an equal score or a NaN.
+                moving = members[row]
+                hole = row
+                while hole > at and scores[moving] > scores[members[hole - 1]]:
+                    members[hole] = members[hole - 1]
+                    hole -= 1
+                members[hole] = moving
+            for row in range(at, end):
+                out[members[row]] = <int32_t>(row - at)
+            at = end
+    return ranks
+
+
+def weighted_sum(const double[:, :] heads, const double[:] weights, Py_ssize_t first, const uint8_t[:] first_counts,
+                 Py_ssize_t second, const uint8_t[:] second_counts):
+    """Per row the sum of weight times value; a NaN value (an unset head) adds nothing.
+
+    Heads ``first`` and ``second`` add only in rows where their mask is set.
+    """
+    cdef Py_ssize_t rows = heads.shape[0], width = heads.shape[1], row, at
+    totals = np.empty(rows, np.float64)
+    cdef double[::1] out = totals
+    cdef double total, value
+    with nogil:
+        for row in range(rows):
+            total = 0.0
+            for at in range(width):
+                value = heads[row, at]
+                if isnan(value) or (at == first and not first_counts[row]) or (at == second and not second_counts[row]):
+                    continue
+                total += weights[at] * value
+            out[row] = total
+    return totals

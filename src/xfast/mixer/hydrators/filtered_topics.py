@@ -1,0 +1,50 @@
+"""FilteredTopics: the topics of posts, as the request's experiment labels them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from xfast.mixer.candidates import CandidateBatch
+from xfast.mixer.clients import PostsClient, answer
+from xfast.mixer.query import ScoredPostsQuery
+from xfast.mixer.topics import TopicExperiment, resolve_experiment
+from xfast.pipeline import Hydration, Hydrator, Ragged
+
+
+def topic_experiment(query: ScoredPostsQuery) -> TopicExperiment:
+    """The experiment that decides which labels count for this request."""
+    if query.is_bulk_topic_request or query.has_excluded_topics:
+        return TopicExperiment.Unfiltered
+    params = query.params
+    topics = query.topic_ids or query.new_user_topic_ids
+    return resolve_experiment(params.topic_filtering_overrides, topics, params.topic_filtering_id)
+
+
+class FilteredTopicsHydrator(Hydrator[ScoredPostsQuery, CandidateBatch]):
+    """Write ``filtered_topic_ids`` and, where the experiment filters, ``unfiltered_topic_ids``; cached posts included.
+
+    A retweet has its original's topics. No labels, or a failed lookup, is unset.
+    """
+
+    def __init__(self, client: PostsClient) -> None:
+        self._client = client
+
+    def enable(self, query: ScoredPostsQuery) -> bool:
+        return (
+            query.is_topic_request
+            or query.has_excluded_topics
+            or (query.params.enable_new_user_topic_filtering and query.has_new_user_topics)
+        )
+
+    async def hydrate(self, query: ScoredPostsQuery, batch: CandidateBatch) -> Hydration:
+        experiment = topic_experiment(query)
+        columns = {"filtered_topic_ids": await self._topics(batch, experiment)}
+        if experiment != TopicExperiment.Unfiltered:
+            columns["unfiltered_topic_ids"] = await self._topics(batch, TopicExperiment.Unfiltered)
+        return Hydration(columns)
+
+    async def _topics(self, batch: CandidateBatch, experiment: TopicExperiment) -> Ragged:
+        lists: list[Any] = list(await answer(self._client.topics(batch.original_id, int(experiment))))
+        return Ragged.from_lists([topics if topics else None for topics in lists], np.int64)

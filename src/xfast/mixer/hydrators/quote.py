@@ -1,0 +1,83 @@
+"""Quote: the quoted post, whether its author blocks the viewer, and how long its video is."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+
+from xfast.mixer.candidates import CandidateBatch, optional_ids
+from xfast.mixer.clients import PostsClient, SocialGraphClient, answer
+from xfast.mixer.query import ScoredPostsQuery
+from xfast.pipeline import CacheStore, Column, Hydration, Hydrator, MemoryCache
+
+#: How long the video lookup may take before durations stay unset.
+_VIDEO_DEADLINE_S = 0.2
+
+
+class QuoteHydrator(Hydrator[ScoredPostsQuery, CandidateBatch]):
+    """Write ``quoted_tweet_id``, ``quoted_user_id``, ``quoted_author_blocks_viewer``, ``quoted_video_duration_ms``.
+
+    Has its own cache by own id, which remembers "no quote" too; a failed lookup counts, and is cached, as no quote.
+    """
+
+    def __init__(self, posts: PostsClient, graph: SocialGraphClient, cache: CacheStore | None = None) -> None:
+        self._posts = posts
+        self._graph = graph
+        self.cache: CacheStore = MemoryCache() if cache is None else cache
+
+    def enable(self, query: ScoredPostsQuery) -> bool:
+        return not query.has_cached_posts
+
+    async def hydrate(self, query: ScoredPostsQuery, batch: CandidateBatch) -> Hydration:
+        quoted, users = await self._quotes(batch)
+        has_quote = quoted != 0
+        columns: dict[str, Column] = {
+            "quoted_tweet_id": optional_ids(quoted),
+            "quoted_user_id": optional_ids(users, has_quote),
+            "quoted_author_blocks_viewer": Column(await self._blocks(query, users, has_quote)),
+        }
+        if query.params.enable_quoted_vqv_duration_check:
+            columns["quoted_video_duration_ms"] = await self._durations(quoted, has_quote)
+        return Hydration(columns)
+
+    async def _quotes(self, batch: CandidateBatch) -> tuple[np.ndarray, np.ndarray]:
+        keys = batch.tweet_id.tolist()
+        cells = list(await answer(self.cache.get_many(keys)))
+        misses = [row for row, cell in enumerate(cells) if cell is None]
+        if misses:
+            try:
+                found = await answer(self._posts.quotes(batch.tweet_id[misses]))
+                fresh = list(zip(found.quoted_ids.tolist(), found.quoted_user_ids.tolist(), strict=True))
+            except Exception as error:
+                if self.metrics is not None:
+                    self.metrics.count("QuoteHydrator.lookup", result="error", error=type(error).__name__)
+                fresh = [(0, 0)] * len(misses)
+            await answer(self.cache.put_many([keys[row] for row in misses], fresh, None))
+            for row, cell in zip(misses, fresh, strict=True):
+                cells[row] = cell
+        pairs = np.array(cells, np.uint64).reshape(len(cells), 2)
+        return pairs[:, 0], pairs[:, 1]
+
+    async def _blocks(self, query: ScoredPostsQuery, users: np.ndarray, has_quote: np.ndarray) -> np.ndarray:
+        blocks = np.zeros(len(users), np.bool_)
+        if has_quote.any():
+            try:
+                blocks[has_quote] = await answer(self._graph.blocked_by(query.user_id, users[has_quote]))
+            except Exception as error:
+                if self.metrics is not None:
+                    self.metrics.count("QuoteHydrator.blocked_by", result="error", error=type(error).__name__)
+        return blocks
+
+    async def _durations(self, quoted: np.ndarray, has_quote: np.ndarray) -> Column:
+        values = np.zeros(len(quoted), np.int32)
+        valid = np.zeros(len(quoted), np.bool_)
+        if has_quote.any():
+            try:
+                async with asyncio.timeout(_VIDEO_DEADLINE_S):
+                    lengths, has_video, _ = await answer(self._posts.video_durations(quoted[has_quote]))
+                values[has_quote], valid[has_quote] = lengths, has_video
+            except Exception as error:
+                if self.metrics is not None:
+                    self.metrics.count("QuoteHydrator.video", result="error", error=type(error).__name__)
+        return Column(values, valid)

@@ -1,0 +1,64 @@
+"""A reusable candidate pipeline over columnar batches; it knows nothing about posts.
+
+A component is one small class; :class:`Pipeline` runs them in the stage order of HOME_MIXER §2 and contains every
+failure. See ``docs/pipeline.md`` for a custom source, filter and scorer.
+"""
+
+from xfast.pipeline.cache import CachedHydrator, CacheStore, MemoryCache
+from xfast.pipeline.columns import Column, ColumnarBatch, Field, Mask, Ragged
+from xfast.pipeline.components import (
+    Batch,
+    Component,
+    Filter,
+    FilterResult,
+    Hydration,
+    Hydrator,
+    Policy,
+    QueryHydrator,
+    Scorer,
+    Selection,
+    Selector,
+    SideEffect,
+    SideEffectInput,
+    Source,
+    descending,
+)
+from xfast.pipeline.execution import CircuitOpenError, DeadlineError
+from xfast.pipeline.metrics import Metrics, prometheus_name
+from xfast.pipeline.pipeline import Pipeline, PipelineResult
+from xfast.pipeline.trace import CandidateTrace, ComponentRun, Trace
+
+__all__ = [
+    "Batch",
+    "CacheStore",
+    "CachedHydrator",
+    "CandidateTrace",
+    "CircuitOpenError",
+    "Column",
+    "ColumnarBatch",
+    "Component",
+    "ComponentRun",
+    "DeadlineError",
+    "Field",
+    "Filter",
+    "FilterResult",
+    "Hydration",
+    "Hydrator",
+    "Mask",
+    "MemoryCache",
+    "Metrics",
+    "Pipeline",
+    "PipelineResult",
+    "Policy",
+    "QueryHydrator",
+    "Ragged",
+    "Scorer",
+    "Selection",
+    "Selector",
+    "SideEffect",
+    "SideEffectInput",
+    "Source",
+    "Trace",
+    "descending",
+    "prometheus_name",
+]

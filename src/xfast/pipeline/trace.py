@@ -1,0 +1,114 @@
+"""What happened to every candidate of a request: who brought it, who removed it and why, every score, every move."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["CandidateTrace", "ComponentRun", "Trace"]
+
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class ComponentRun:
+    """One component's turn; ``status`` is ``"ran"``, ``"disabled"`` or ``"failed"``, sizes count candidates."""
+
+    stage: str
+    name: str
+    status: str
+    elapsed_ms: float = 0.0
+    size_in: int | None = None
+    size_out: int | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateTrace:
+    """The way of one candidate through a request.
+
+    Attributes
+    ----------
+    row
+        Its index among the retrieved candidates.
+    source
+        Name of the source that brought it.
+    removed_by, reason
+        The filter that removed it and its explanation; ``None`` when no filter did.
+    errors
+        (component, message) of hydrators and scorers that failed for this candidate.
+    scores
+        (scorer, {term: value}) in the order in which scorers ran.
+    ranks
+        (stage, rank) wherever the order was looked at: 0 is best.
+    final_rank
+        Place in the final list, ``None`` when it is not there.
+    """
+
+    row: int
+    source: str | None
+    removed_by: str | None
+    reason: str | None
+    errors: tuple[tuple[str, str], ...]
+    scores: tuple[tuple[str, dict[str, float]], ...]
+    ranks: tuple[tuple[str, int], ...]
+    final_rank: int | None
+
+
+@dataclass
+class Trace:
+    """Filled by the pipeline when ``explain=True``; rows are indices into ``PipelineResult.retrieved``."""
+
+    runs: list[ComponentRun] = field(default_factory=list)
+    sources: list[tuple[str, int]] = field(default_factory=list)
+    removals: dict[int, tuple[str, str]] = field(default_factory=dict)
+    errors: list[tuple[str, Rows, Mapping[int, str]]] = field(default_factory=list)
+    terms: list[tuple[str, Rows, Mapping[str, npt.NDArray[Any]]]] = field(default_factory=list)
+    orders: list[tuple[str, Rows]] = field(default_factory=list)
+
+    def source_of(self, row: int) -> str | None:
+        """The source that brought a row."""
+        end = 0
+        for name, size in self.sources:
+            end += size
+            if row < end:
+                return name
+        return None
+
+    def remove(self, name: str, rows: Rows, reasons: Sequence[str]) -> None:
+        """Note which rows a filter removed."""
+        for row, reason in zip(rows.tolist(), reasons, strict=True):
+            self.removals[row] = (name, reason)
+
+    def order(self, stage: str, rows: Rows) -> None:
+        """Note the order of candidates after a stage."""
+        self.orders.append((stage, rows))
+
+    def candidate(self, row: int) -> CandidateTrace:
+        """Everything known about one retrieved candidate."""
+        removed_by, reason = self.removals.get(row, (None, None))
+        failed = []
+        for name, rows, messages in self.errors:
+            failed += [(name, text) for index, text in messages.items() if rows[index] == row]
+        scores = []
+        for name, rows, terms in self.terms:
+            at = np.flatnonzero(rows == row)
+            if len(at):
+                scores.append((name, {term: float(values[at[0]]) for term, values in terms.items()}))
+        ranks, final = [], None
+        for stage, rows in self.orders:
+            at = np.flatnonzero(rows == row)
+            if len(at):
+                ranks.append((stage, int(at[0])))
+            final = int(at[0]) if len(at) else None
+        return CandidateTrace(
+            row, self.source_of(row), removed_by, reason, tuple(failed), tuple(scores), tuple(ranks), final
+        )
+
+    def failures(self) -> list[ComponentRun]:
+        """Components that failed as a whole."""
+        return [run for run in self.runs if run.status == "failed"]
