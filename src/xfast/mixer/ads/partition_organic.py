@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from xfast.text import KeywordMatcher
-
 from xfast.mixer.ads.blender import AdsBlender, Blend, ads_spacing, is_avoided
 from xfast.mixer.clients import AdInfo
 from xfast.mixer.enums import BrandSafetyRisk, BrandSafetyVerdict
 from xfast.mixer.items import ScoredPost
+from xfast.text import KeywordMatcher
 
 __all__ = ["PartitionOrganic", "ad_drop_reason"]
 

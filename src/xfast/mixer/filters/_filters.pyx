@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, autotestdict=False, auto_pickle=False
 """Masks and ranks over columns of ids: hash sets, never linear scans; the GIL is free while they run."""
 
 from libc.math cimport isnan

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from xfast.text import KeywordMatcher
 
 from xfast.mixer.candidates import CandidateBatch
 from xfast.mixer.query import ScoredPostsQuery
 from xfast.pipeline import Filter, Mask
+from xfast.text import KeywordMatcher
 
 
 class MutedKeywordFilter(Filter[ScoredPostsQuery, CandidateBatch]):

@@ -27,9 +27,7 @@ def open_entry(entry: BloomFilterEntry) -> Membership:
     """A :class:`xfast.sketch.BloomFilter` over a serialised entry."""
     from xfast.sketch import BloomFilter
 
-    return BloomFilter.from_words(
-        entry.bloom_filter, size_cap=entry.size_cap, false_positive_rate=entry.false_positive_rate
-    )
+    return BloomFilter(entry.bloom_filter, entry.size_cap, entry.false_positive_rate)
 
 
 class PreviouslySeenPostsFilter(Filter[ScoredPostsQuery, CandidateBatch]):
