@@ -1,8 +1,23 @@
 """Worlds to run a feed on: importers of real data sets, and a seeded synthetic network with known truth."""
 
+from xfast.world.config import SyntheticConfig
 from xfast.world.dataset import Imported
 from xfast.world.interactions import Histories, Interactions, interactions
 from xfast.world.movielens import import_movielens
 from xfast.world.report import ImportReport, Problem
+from xfast.world.synthetic import World, generate
+from xfast.world.truth import Truth
 
-__all__ = ["Histories", "ImportReport", "Imported", "Interactions", "Problem", "import_movielens", "interactions"]
+__all__ = [
+    "Histories",
+    "ImportReport",
+    "Imported",
+    "Interactions",
+    "Problem",
+    "SyntheticConfig",
+    "Truth",
+    "World",
+    "generate",
+    "import_movielens",
+    "interactions",
+]

@@ -18,6 +18,7 @@ from xfast.events import EventBatch
 
 _PROTO = vocabulary("proto")
 _DWELL = _PROTO.column("dwell")
+_NOT_DWELLED = _PROTO.column("not_dwelled")
 _CLICK = _PROTO.column("click")
 
 
@@ -63,7 +64,7 @@ class Interactions:
     actions
         uint64 bit mask: bit ``a`` is set if action number ``a`` (``proto``) was done; 0 = shown only.
     dwell_ms, click_dwell_ms
-        int32: the longest dwell on the post, and after a click; 0 = not known.
+        int32: the longest time on the post (of dwell or not_dwelled events), and after a click; 0 = not known.
     surface
         int32 product surface.
     shown
@@ -146,7 +147,8 @@ def interactions(batch: EventBatch, *, window_ms: int = 1_800_000) -> Interactio
     user, post, request = both("user_id"), both("post_id"), both("request_id")
     mask = np.concatenate([np.zeros(shown, np.uint64), np.uint64(1) << action.astype(np.uint64)])
     spent = np.concatenate([np.zeros(shown, np.int32), done["dwell_ms"][keep]])
-    dwell = np.where(mask == np.uint64(1) << np.uint64(_DWELL), spent, 0)
+    timed = (np.uint64(1) << np.uint64(_DWELL)) | (np.uint64(1) << np.uint64(_NOT_DWELLED))
+    dwell = np.where(mask & timed, spent, 0)
     click_dwell = np.where(mask == np.uint64(1) << np.uint64(_CLICK), spent, 0)
 
     order = np.lexsort((row, request, post, user))
