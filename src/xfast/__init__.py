@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 # The parts that load on first use as attributes of the package.
-_PARTS = frozenset({"events", "ids", "mixer", "phoenix", "pipeline", "sketch", "text", "world"})
+_PARTS = frozenset({"events", "ids", "mixer", "phoenix", "pipeline", "sketch", "text", "thunder", "world"})
 
 
 def __getattr__(name: str) -> Any:
