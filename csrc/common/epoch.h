@@ -1,7 +1,8 @@
 // Grace periods for one writer and any number of readers.
 //
-// A reader announces itself with one atomic increment and leaves with one decrement: it never loops, locks or waits. The
-// writer unlinks an object, and may reuse its memory once it has seen every counter at zero at some moment after that.
+// A reader announces itself with one atomic increment and leaves with one decrement: it never loops, locks or waits.
+// The writer unlinks an object, and may reuse its memory once it has seen every counter at zero at some moment after
+// that.
 #pragma once
 
 #include <array>

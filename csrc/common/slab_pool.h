@@ -36,9 +36,7 @@ class SlabPool {
   SlabPool(const SlabPool&) = delete;
   SlabPool& operator=(const SlabPool&) = delete;
 
-  [[nodiscard]] std::byte* at(std::uint32_t handle) const {
-    return address(slabs_[handle / kUnits], handle % kUnits);
-  }
+  [[nodiscard]] std::byte* at(std::uint32_t handle) const { return address(slabs_[handle / kUnits], handle % kUnits); }
 
   // Uninitialised block of `units` units.
   std::uint32_t allocate(std::uint32_t units) {

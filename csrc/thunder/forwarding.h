@@ -39,8 +39,8 @@ class Forwarding {
     }
   }
 
-  // Writer: `old`, and all that led to it, now lead to `current`; the caller holds `current` once for each of them. Calls
-  // `moved(slot)` for every slot that changed its target. Returns the table to retire, or null.
+  // Writer: `old`, and all that led to it, now lead to `current`; the caller holds `current` once for each of them.
+  // Calls `moved(slot)` for every slot that changed its target. Returns the table to retire, or null.
   template <class Moved>
   [[nodiscard]] Table* add(std::uint32_t old, std::uint32_t current, Moved&& moved) {
     Table* retired = nullptr;

@@ -1,16 +1,15 @@
 // How posts, authors and timelines lie in memory (THUNDER §8), and which of it a reader may touch.
 //
 // A post is a slot: a dense 32-bit number for one post id. Slots are also made for ids that are only referred to (a
-// parent that was never seen), so a reference is a slot number too and a parent that arrives later is simply found. What
-// readers see of a slot is written before its state byte announces it and never changes until the slot is reused, which
-// needs a grace period. A post that replaces another of the same id gets a new slot; the old one says "moved".
+// parent that was never seen), so a reference is a slot number too and a parent that arrives later is simply found.
+// What readers see of a slot is written before its state byte announces it and never changes until the slot is reused,
+// which needs a grace period. A post that replaces another of the same id gets a new slot; the old one says "moved".
 #pragma once
 
 #include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-
 #include <vector>
 
 #include "common/directory.h"
@@ -21,8 +20,8 @@ inline constexpr std::uint32_t kNone = ~0u;
 
 // State of a slot, readable at any time.
 inline constexpr std::uint8_t kAlive = 1, kRetweet = 2, kReply = 4, kHasVideo = 8, kDeleted = 16, kMoved = 32,
-                              kBorn = 64,    // was alive once: its number may still stand in a timeline
-                              kRecord = 128;  // its record (author, references) still holds references
+                              kBorn = 64,  // was alive once: its number may still stand in a timeline
+    kRecord = 128;                         // its record (author, references) still holds references
 
 // Which references a record has, in the order in which they are stored.
 inline constexpr std::uint8_t kHasParent = 1, kHasParentUser = 2, kHasSource = 4, kHasSourceUser = 8,
@@ -53,8 +52,8 @@ inline bool hidden(AccountState state) { return state != AccountState::active &&
 // One cache line: what a lookup needs of a followee is one miss away.
 struct alignas(64) Author {
   std::int64_t id;
-  // Newest created_at in the high half, handle of the newest chunk in the low half; 0 = empty. One load gives both, so a
-  // reader can leave a list alone without touching it.
+  // Newest created_at in the high half, handle of the newest chunk in the low half; 0 = empty. One load gives both, so
+  // a reader can leave a list alone without touching it.
   std::array<std::atomic<std::uint64_t>, kKinds> head;
   std::array<std::atomic<std::uint32_t>, kKinds> length;  // entries, dead ones included
   std::array<std::uint16_t, kKinds> dead;                 // writer only: entries whose post is gone
@@ -72,8 +71,8 @@ struct AuthorGroup {
 };
 
 // A piece of a timeline, oldest entry first. Entries are one word (original, video) or two (secondary):
-//   word 0: created_at << 32 | slot;  word 1: user << 32 | parent slot, where user is the dense author replied to, or for
-//   a repost the author of the source.
+//   word 0: created_at << 32 | slot;  word 1: user << 32 | parent slot, where user is the dense author replied to, or
+//   for a repost the author of the source.
 // A reachable chunk only ever grows at its end and shrinks at its beginning; anything else replaces it by a copy.
 struct Chunk {
   std::atomic<std::uint32_t> older;  // 0 = none
@@ -86,9 +85,7 @@ struct Chunk {
   [[nodiscard]] std::uint64_t* entry(std::size_t index) {
     return reinterpret_cast<std::uint64_t*>(reinterpret_cast<std::byte*>(this) + kHeaderBytes) + index * words;
   }
-  [[nodiscard]] const std::uint64_t* entry(std::size_t index) const {
-    return const_cast<Chunk*>(this)->entry(index);
-  }
+  [[nodiscard]] const std::uint64_t* entry(std::size_t index) const { return const_cast<Chunk*>(this)->entry(index); }
 };
 static_assert(sizeof(Chunk) == Chunk::kHeaderBytes);
 

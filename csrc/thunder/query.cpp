@@ -9,7 +9,8 @@ namespace {
 
 constexpr std::size_t kAhead = 16;  // followees between a prefetch and its use
 
-// Age in buckets that are exact below 32 s and 3 % wide above: fine enough to cut at the K-th newest, few enough to clear.
+// Age in buckets that are exact below 32 s and 3 % wide above: fine enough to cut at the K-th newest, few enough to
+// clear.
 constexpr std::uint32_t kBuckets = 1024;
 inline std::uint32_t age_bucket(std::uint32_t age) {
   if (age < 32) return age;
@@ -93,7 +94,8 @@ class PostStore::Reader {
     } else {
       gather_fixed();
     }
-    for (const std::uint32_t dense : scratch_.followees) scratch_.followed[dense >> 6] = 0;
+    for (const std::uint32_t dense : scratch_.followees)
+      if (dense != kNone) scratch_.followed[dense >> 6] = 0;
     order();
     emit();
   }
@@ -110,9 +112,9 @@ class PostStore::Reader {
     for (std::size_t i = 0; i < std::min(kAhead, ids.size()); ++i) FlatIndex::prefetch(posts, ids[i]);
     for (std::size_t i = 0; i < ids.size(); ++i) {
       if (i + kAhead < ids.size()) FlatIndex::prefetch(posts, ids[i + kAhead]);
-      if (i + kAhead / 2 < ids.size()) prefetch_first(posts, ids[i + kAhead / 2], [&](std::uint32_t slot) {
-          __builtin_prefetch(&store_.slots(slot).id[in(slot)]);
-        });
+      if (i + kAhead / 2 < ids.size())
+        prefetch_first(posts, ids[i + kAhead / 2],
+                       [&](std::uint32_t slot) { __builtin_prefetch(&store_.slots(slot).id[in(slot)]); });
       const std::uint32_t slot = FlatIndex::find(posts, ids[i], store_.post_key());
       if (slot != FlatIndex::kMissing) scratch_.excluded.add(slot);
     }
@@ -127,9 +129,9 @@ class PostStore::Reader {
     for (std::size_t i = 0; i < std::min(kAhead, ids.size()); ++i) FlatIndex::prefetch(authors, ids[i]);
     for (std::size_t i = 0; i < ids.size(); ++i) {
       if (i + kAhead < ids.size()) FlatIndex::prefetch(authors, ids[i + kAhead]);
-      if (i + kAhead / 2 < ids.size()) prefetch_first(authors, ids[i + kAhead / 2], [&](std::uint32_t dense) {
-          __builtin_prefetch(&store_.author(dense));
-        });
+      if (i + kAhead / 2 < ids.size())
+        prefetch_first(authors, ids[i + kAhead / 2],
+                       [&](std::uint32_t dense) { __builtin_prefetch(&store_.author(dense)); });
       const std::uint32_t dense = FlatIndex::find(authors, ids[i], store_.author_key());
       // An author that came after this query began to read has nothing in it.
       if (dense == FlatIndex::kMissing || (dense >> 6) >= scratch_.followed.size()) {

@@ -4,8 +4,8 @@
 //   body: position | author ids, states | slot ids, states, fields, authors, times | reference words |
 //         timelines: author, kind, length | entries | tombstones            (each column padded to 8 bytes)
 //
-// Slots and authors are numbered anew from 0, in the order of their numbers in the store, so that posts that lay together
-// lie together again. Slots that moved are left out: what led to them leads to the current one.
+// Slots and authors are numbered anew from 0, in the order of their numbers in the store, so that posts that lay
+// together lie together again. Slots that moved are left out: what led to them leads to the current one.
 #include <algorithm>
 #include <bit>
 #include <cstddef>
@@ -342,9 +342,9 @@ std::string PostStore::load(std::string_view snapshot) {
 
   for (const std::uint64_t tombstone : tombstones) {
     const std::uint32_t slot = low(tombstone);
-    require(!config_.reference && slot < slot_ids.size() && (states[slot] & kDeleted) != 0 &&
-                (state(slot) & kDeleted) == 0,
-            "a tombstone");
+    require(
+        !config_.reference && slot < slot_ids.size() && (states[slot] & kDeleted) != 0 && (state(slot) & kDeleted) == 0,
+        "a tombstone");
     bury(slot);
     tombstone_wheel_.add(high(tombstone), {slot, high(tombstone)});
   }

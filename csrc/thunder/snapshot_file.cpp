@@ -52,7 +52,7 @@ void write_atomically(const std::string& path, const std::string& content) {
 
 std::string read_whole(const std::string& path) {
   const File file(path, O_RDONLY);
-  struct stat status {};
+  struct stat status{};
   if (fstat(file.get(), &status) != 0) fail(path);
   std::string content(static_cast<std::size_t>(status.st_size), '\0');
   for (std::size_t done = 0; done < content.size();) {

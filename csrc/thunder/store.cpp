@@ -5,11 +5,11 @@
 namespace xfast::thunder {
 namespace {
 
-constexpr std::size_t kSlotGroups = 65'536;        // 268 million posts
-constexpr std::size_t kAuthorGroups = 262'144;     // 268 million authors
-constexpr std::size_t kPrefetchDistance = 12;      // rows ahead; measured flat between 8 and 24
-constexpr std::uint16_t kDeadTolerated = 8;        // entries of gone posts that a timeline keeps in any case
-constexpr std::uint16_t kDeadLimit = 256;          // and the most that a reader may have to skip in a long one
+constexpr std::size_t kSlotGroups = 65'536;     // 268 million posts
+constexpr std::size_t kAuthorGroups = 262'144;  // 268 million authors
+constexpr std::size_t kPrefetchDistance = 12;   // rows ahead; measured flat between 8 and 24
+constexpr std::uint16_t kDeadTolerated = 8;     // entries of gone posts that a timeline keeps in any case
+constexpr std::uint16_t kDeadLimit = 256;       // and the most that a reader may have to skip in a long one
 
 std::int64_t value(const std::int64_t* column, std::size_t row) { return column == nullptr ? 0 : column[row]; }
 bool flag(const std::uint8_t* column, std::size_t row) { return column != nullptr && column[row] != 0; }
@@ -144,8 +144,7 @@ bool PostStore::apply(const PostColumns& posts, std::size_t row) {
   const std::int64_t id = posts.post_id[row];
   if (restricted_accounts_.load(std::memory_order_relaxed) != 0) {
     const std::uint32_t dense = author_index_.find(posts.author_id[row], author_key());
-    if (dense != FlatIndex::kMissing &&
-        author(dense).state.load(std::memory_order_relaxed) == AccountState::erased)
+    if (dense != FlatIndex::kMissing && author(dense).state.load(std::memory_order_relaxed) == AccountState::erased)
       return false;
   }
   const std::uint32_t slot = post_index_.find(id, post_key());

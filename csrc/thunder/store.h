@@ -51,7 +51,8 @@ struct Query {
   std::uint32_t max_results = 0;  // 0 = the store's default
   bool video = false;
   std::uint32_t now = 0;  // unix seconds
-  // Milliseconds since some start, asked once when the query begins and once before each followee; empty = steady clock.
+  // Milliseconds since some start, asked once when the query begins and once before each followee; empty = steady
+  // clock.
   std::function<double()> elapsed_ms;
 };
 

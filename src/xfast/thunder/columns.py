@@ -52,8 +52,8 @@ BoolColumn = npt.NDArray[np.bool_]
 class PostBatch:
     """Posts in columns, newest first.
 
-    ``batch["created_at"]`` is a 1-D array (int64; bool for ``is_retweet``, ``is_reply`` and ``has_video``) that shares the
-    batch's memory and must not be written to. References that a post lacks are 0.
+    ``batch["created_at"]`` is a 1-D array (int64; bool for ``is_retweet``, ``is_reply`` and ``has_video``) that shares
+    the batch's memory and must not be written to. References that a post lacks are 0.
 
     Attributes
     ----------

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -16,7 +17,7 @@ from xfast.thunder import _native
 from xfast.thunder.clock import Clock
 from xfast.thunder.columns import PostBatch, post_columns
 
-__all__ = ["AccountState", "PostStore", "Quirks"]
+__all__ = ["AccountState", "FeedCounts", "PostStore", "Quirks"]
 
 Quirks = Literal["fixed", "reference"]
 AccountState = Literal["active", "suspended", "protected", "deactivated", "erased"]
@@ -25,6 +26,18 @@ AccountState = Literal["active", "suspended", "protected", "deactivated", "erase
 ACCOUNT_STATES: tuple[AccountState, ...] = ("active", "suspended", "protected", "deactivated", "erased")
 NO_IDS: npt.NDArray[np.int64] = np.empty(0, np.int64)
 LATEST = 2**32 - 2  # times are 32-bit seconds in the store: good until 2106
+
+
+@dataclass(frozen=True, slots=True)
+class FeedCounts:
+    """What a batch of messages did to the store."""
+
+    created: int
+    deleted: int
+    accounts: int
+    skipped: int
+    unknown: int
+    malformed: tuple[int, ...]
 
 
 class PostStore:
@@ -50,8 +63,8 @@ class PostStore:
     quirks
         ``"fixed"``, or ``"reference"`` to follow every oddity of the May-2026 release (THUNDER §7, docs/thunder.md).
     clock
-        Where the time comes from; by default the machine's. It is asked for ``now()`` where no ``now`` is given, and for
-        ``monotonic()`` at the start of a lookup and before each followee if there is a timeout.
+        Where the time comes from; by default the machine's. It is asked for ``now()`` where no ``now`` is given, and
+        for ``monotonic()`` at the start of a lookup and before each followee if there is a timeout.
 
     Raises
     ------
@@ -75,14 +88,14 @@ class PostStore:
     ) -> None:
         if quirks not in ("fixed", "reference"):
             raise ParameterError(f"quirks is {quirks!r}, must be 'fixed' or 'reference'")
-        self.retention_seconds = _limit("retention_seconds", retention_seconds, 1, 2**31)
-        self.max_original_per_author = _limit("max_original_per_author", max_original_per_author, 0, 10**6)
-        self.max_secondary_per_author = _limit("max_secondary_per_author", max_secondary_per_author, 0, 10**6)
-        self.max_video_per_author = _limit("max_video_per_author", max_video_per_author, 0, 10**6)
-        self.max_scan_per_author = _limit("max_scan_per_author", max_scan_per_author, 0, 10**9)
-        self.max_results = _limit("max_results", max_results, 1, 10**6)
-        self.max_video_results = _limit("max_video_results", max_video_results, 1, 10**6)
-        self.request_timeout_ms = _limit("request_timeout_ms", request_timeout_ms, 0, 2**31)
+        self.retention_seconds = check_limit("retention_seconds", retention_seconds, 1, 2**31)
+        self.max_original_per_author = check_limit("max_original_per_author", max_original_per_author, 0, 10**6)
+        self.max_secondary_per_author = check_limit("max_secondary_per_author", max_secondary_per_author, 0, 10**6)
+        self.max_video_per_author = check_limit("max_video_per_author", max_video_per_author, 0, 10**6)
+        self.max_scan_per_author = check_limit("max_scan_per_author", max_scan_per_author, 0, 10**9)
+        self.max_results = check_limit("max_results", max_results, 1, 10**6)
+        self.max_video_results = check_limit("max_video_results", max_video_results, 1, 10**6)
+        self.request_timeout_ms = check_limit("request_timeout_ms", request_timeout_ms, 0, 2**31)
         self.tombstone_key = _id("tombstone_key", tombstone_key)
         self.quirks: Quirks = quirks
         self.clock = clock
@@ -104,8 +117,8 @@ class PostStore:
     def insert(self, posts: Any, now: float | None = None) -> int:
         """Add posts (THUNDER §2).
 
-        A post is kept if it was created before ``now`` and is not older than the retention. The kept ones are applied in
-        the order of their times. A post whose id was deleted is ignored; one whose id is known replaces it.
+        A post is kept if it was created before ``now`` and is not older than the retention. The kept ones are applied
+        in the order of their times. A post whose id was deleted is ignored; one whose id is known replaces it.
 
         Parameters
         ----------
@@ -140,11 +153,12 @@ class PostStore:
         post_ids
             Ids [N]; they need not be in the store.
         deleted_at
-            Unix seconds, [N] or one for all; by default ``now``. The memory of the deletion ages like a post of that time.
+            Unix seconds, [N] or one for all; by default ``now``. The deletion is remembered as long as a post of that
+            time would be.
         now
             Unix seconds; by default the clock's.
         """
-        ids = _ids("post_ids", post_ids)
+        ids = as_ids("post_ids", post_ids)
         if deleted_at is None:
             times = np.full(len(ids), self._time(now), np.int64)
         else:
@@ -173,13 +187,52 @@ class PostStore:
         """Forget all posts; in reference mode deletions stay remembered. Account states always stay."""
         self._native.clear()
 
+    def feed(self, messages: Sequence[bytes | None], now: float | None = None) -> FeedCounts:
+        """Apply a batch of ``InNetworkEvent`` messages: creates, then deletes, then account states.
+
+        Parameters
+        ----------
+        messages
+            Protobuf messages (``xfast.thunder.InNetworkEvent``); None, as Kafka delivers a null value, is skipped. A
+            post with either reply id counts as a reply (THUNDER §6).
+        now
+            Unix seconds; by default the clock's.
+
+        Returns
+        -------
+        FeedCounts
+            What was done; ``malformed`` holds the positions of messages that could not be read. The others are applied.
+        """
+        from xfast.thunder._wire import decode_in_network
+
+        events = decode_in_network(messages)
+        time_of_batch = self._time(now)
+        created = self._native.insert(**events.creates(), now=time_of_batch)  # type: ignore[arg-type]
+        self._native.remove(events.deleted_id, events.deleted_at)
+        self._apply_states(events.account_id, events.account_state)
+        return FeedCounts(
+            created=created,
+            deleted=len(events.deleted_id),
+            accounts=len(events.account_id),
+            skipped=events.empty,
+            unknown=events.unknown,
+            malformed=tuple(int(index) for index in events.bad_index),
+        )
+
     # -- accounts
+
+    def _apply_states(self, user_ids: npt.NDArray[np.int64], states: npt.NDArray[np.uint8]) -> None:
+        # One call per run of equal states keeps the order of events; numbers are those of the proto (1 = active).
+        edges = np.flatnonzero(np.diff(states)) + 1
+        for users, run in zip(np.split(user_ids, edges), np.split(states, edges), strict=True):
+            if len(run) and 1 <= run[0] <= len(ACCOUNT_STATES):
+                self._native.set_account_state(np.ascontiguousarray(users), int(run[0]) - 1)
 
     def set_account_state(self, user_ids: npt.ArrayLike, state: AccountState) -> None:
         """Honour the state of accounts from the next lookup on.
 
-        ``suspended`` and ``deactivated``: their posts, reposts of them and replies to them are not served; they come back
-        with ``active``. ``protected``: reposts of and replies to their posts reach only viewers that follow them.
+        ``suspended`` and ``deactivated``: their posts, reposts of them and replies to them are not served; they come
+        back with ``active``. ``protected``: reposts of and replies to their posts reach only viewers that follow them.
         ``erased``: their posts are removed and later ones refused.
 
         Raises
@@ -189,7 +242,7 @@ class PostStore:
         """
         if state not in ACCOUNT_STATES:
             raise ParameterError(f"state is {state!r}, must be one of {', '.join(ACCOUNT_STATES)}")
-        self._native.set_account_state(_ids("user_ids", np.atleast_1d(user_ids)), ACCOUNT_STATES.index(state))
+        self._native.set_account_state(as_ids("user_ids", np.atleast_1d(user_ids)), ACCOUNT_STATES.index(state))
 
     def account_state(self, user_id: int) -> AccountState:
         """The state that was set last; ``active`` for accounts that are not known."""
@@ -225,9 +278,9 @@ class PostStore:
         PostBatch
             Newest first; among posts of the same second the larger id first.
         """
-        following = _ids("following_ids", following_ids)
-        exclude = None if exclude_ids is None else _ids("exclude_ids", exclude_ids)
-        wanted = _limit("max_results", max_results, 0, 10**6)
+        following = as_ids("following_ids", following_ids)
+        exclude = None if exclude_ids is None else as_ids("exclude_ids", exclude_ids)
+        wanted = check_limit("max_results", max_results, 0, 10**6)
         elapsed = None if self.clock is None or not self.request_timeout_ms else self._elapsed_ms
         table = self._native.query(
             _id("user_id", user_id), following, exclude, wanted, bool(video_only), self._time(None), elapsed
@@ -237,7 +290,8 @@ class PostStore:
     def stats(self) -> dict[str, int]:
         """Counts: ``users`` (authors with an original timeline), ``posts``, timeline entries and ``deleted_posts``.
 
-        In reference mode timelines also count references to posts that are gone and, under the tombstone key, deletions.
+        In reference mode timelines also count references to posts that are gone and, under the tombstone key,
+        deletions.
         """
         return self._native.stats()
 
@@ -314,7 +368,8 @@ class PostStore:
         return f"PostStore({self.stats()['posts']} posts, quirks={self.quirks!r})"
 
 
-def _limit(name: str, value: int, lowest: int, highest: int) -> int:
+def check_limit(name: str, value: int, lowest: int, highest: int) -> int:
+    """``value`` if it is an integer within the bounds, else a :class:`ParameterError` that names all three."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise ParameterError(f"{name} is {value!r}, must be an integer between {lowest} and {highest}")
     if not lowest <= value <= highest:
@@ -330,14 +385,15 @@ def _id(name: str, value: int) -> int:
     return int(value) if value < 2**63 else int(value) - 2**64
 
 
-def _ids(name: str, values: npt.ArrayLike | Sequence[int] | Iterable[int]) -> npt.NDArray[np.int64]:
+def as_ids(name: str, values: Any) -> npt.NDArray[np.int64]:
+    """Ids as a contiguous int64 array, from arrays of any integer dtype, sequences, sets and Arrow arrays."""
     if isinstance(values, np.ndarray) and values.dtype == np.int64 and values.ndim == 1:
         return values if values.flags.c_contiguous else np.ascontiguousarray(values)
     if hasattr(values, "to_numpy"):
         values = values.to_numpy() if hasattr(values, "num_chunks") else values.to_numpy(zero_copy_only=False)
     elif not isinstance(values, np.ndarray | list | tuple):
-        values = list(values)  # type: ignore[arg-type]
-    ids = as_int64(values, name=name)  # type: ignore[arg-type]
+        values = list(values)
+    ids = as_int64(values, name=name)
     if ids.ndim != 1:
         raise ParameterError(f"{name} has shape {ids.shape}, must have one dimension")
     return np.ascontiguousarray(ids)
