@@ -14,6 +14,7 @@ from xfast.errors import XfastError
 # one is imported, so `xfast --help` and `xfast doctor` start at once.
 COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("xfast.cli.doctor", "versions, processor features, engines, and what is missing"),
+    "import": ("xfast.cli.import_events", "turn data sets, your own tables or a synthetic network into events"),
     "rank": ("xfast.cli.rank", "retrieve and rank with published model files, as the published pipeline does"),
     "research": ("xfast.cli.research", "run the preference experiments and compare them with published numbers"),
 }

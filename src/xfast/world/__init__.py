@@ -3,9 +3,11 @@
 from xfast.world.config import SyntheticConfig
 from xfast.world.dataset import Imported
 from xfast.world.interactions import Histories, Interactions, interactions
+from xfast.world.mind import import_mind
 from xfast.world.movielens import import_movielens
 from xfast.world.report import ImportReport, Problem
 from xfast.world.synthetic import World, generate
+from xfast.world.tables import import_tables
 from xfast.world.truth import Truth
 
 __all__ = [
@@ -18,6 +20,8 @@ __all__ = [
     "Truth",
     "World",
     "generate",
+    "import_mind",
     "import_movielens",
+    "import_tables",
     "interactions",
 ]
