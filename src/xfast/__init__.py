@@ -15,6 +15,7 @@ from xfast.errors import (
     DataError,
     ParameterError,
     SnapshotError,
+    StoreError,
     XfastError,
 )
 
@@ -26,12 +27,13 @@ __all__ = [
     "DataError",
     "ParameterError",
     "SnapshotError",
+    "StoreError",
     "XfastError",
     "__version__",
 ]
 
 # The parts that load on first use as attributes of the package.
-_PARTS = frozenset({"events", "ids", "mixer", "phoenix", "pipeline", "sketch", "text", "thunder", "world"})
+_PARTS = frozenset({"events", "ids", "mixer", "phoenix", "pipeline", "sketch", "stores", "text", "thunder", "world"})
 
 
 def __getattr__(name: str) -> Any:

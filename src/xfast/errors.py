@@ -23,3 +23,7 @@ class SnapshotError(XfastError):
 
 class ConfigurationError(ParameterError):
     """A configuration file has an unknown key or a combination that cannot work."""
+
+
+class StoreError(XfastError):
+    """A store cannot answer: its database is unreachable, locked, too new or damaged; the message names the store."""
