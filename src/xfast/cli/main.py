@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "import": ("xfast.cli.import_events", "turn data sets, your own tables or a synthetic network into events"),
     "rank": ("xfast.cli.rank", "retrieve and rank with published model files, as the published pipeline does"),
     "research": ("xfast.cli.research", "run the preference experiments and compare them with published numbers"),
+    "audit": ("xfast.cli.audit", "does a feed that follows these weights work for or against society?"),
 }
 
 

@@ -101,7 +101,7 @@ def run(context: Context, name: str) -> Result:
         notes[f"scalarization.{STEMS.get(name, name)}"] = (
             "the order in which labeller, items and noise are drawn, and the reference corner of the volume, are not "
             "specified; the corner here is the minimum over all points of the three ways, draws go labeller, "
-            "items, noise. Counts of front points also depend on the last bit of equal slates (see partial-observation); "
+            "items, noise. Counts of front points depend on the last bit of equal slates (see partial-observation); "
             "counted as distinct points they are in the detail"
         )
     return Result(values, notes=notes, detail=detail)

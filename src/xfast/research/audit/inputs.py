@@ -1,0 +1,202 @@
+"""What an audit reads: the weights of a feed, what society wants, and the items both judge."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+import yaml
+
+from xfast.errors import ConfigurationError, DataError, ParameterError
+from xfast.research import space
+from xfast.research.environment import F64
+
+# Scoring parameters of the feed (HOME_MIXER §14) -> the action each one weighs.
+PARAMETERS: Final = {
+    "FavoriteWeight": "favorite",
+    "ReplyWeight": "reply",
+    "RetweetWeight": "repost",
+    "PhotoExpandWeight": "photo_expand",
+    "ClickWeight": "click",
+    "ProfileClickWeight": "profile_click",
+    "VqvWeight": "vqv",
+    "ShareWeight": "share",
+    "ShareViaDmWeight": "share_via_dm",
+    "ShareViaCopyLinkWeight": "share_via_copy_link",
+    "DwellWeight": "dwell",
+    "QuoteWeight": "quote",
+    "QuotedClickWeight": "quoted_click",
+    "FollowAuthorWeight": "follow_author",
+    "NotInterestedWeight": "not_interested",
+    "BlockAuthorWeight": "block_author",
+    "MuteAuthorWeight": "mute_author",
+    "ReportWeight": "report",
+}
+# Scoring parameters without a column among the 18 actions: read, reported, left out.
+OUTSIDE: Final = frozenset(
+    {"QuotedVqvWeight", "ContDwellTimeWeight", "ContClickDwellTimeWeight", "NotDwelledWeight"}
+)
+
+PRESETS: Final[Mapping[str, Mapping[str, float]]] = {
+    "2026-08": {
+        "favorite": 0.5,
+        "reply": 5.0,
+        "repost": 1.0,
+        "photo_expand": 0.05,
+        "click": 0.4,
+        "profile_click": 0.0,
+        "vqv": 0.05,
+        "share": 2.0,
+        "share_via_dm": 5.0,
+        "share_via_copy_link": 20.0,
+        "dwell": 0.0,
+        "quote": 5.0,
+        "quoted_click": 0.05,
+        "follow_author": 4.0,
+        "not_interested": -43.2,
+        "block_author": -31.2,
+        "mute_author": -58.8,
+        "report": -234.0,
+    },
+    "hand": dict(zip(space.ACTIONS, space.HAND_WEIGHTS.tolist(), strict=True)),
+    "engagement": dict.fromkeys(space.ACTIONS, 1.0),
+}
+
+
+@dataclass(frozen=True)
+class FeedWeights:
+    """Weights of a feed over the 18 actions.
+
+    Attributes
+    ----------
+    name
+        Preset or file the weights come from.
+    weights
+        ``[18]``.
+    ignored
+        Scoring parameters that have no column among the 18 actions.
+    """
+
+    name: str
+    weights: F64
+    ignored: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Society:
+    """Utilities that judge the feed: name -> ``[18]`` weights. The first one is the one the audit is about."""
+
+    judges: Mapping[str, F64]
+
+    @property
+    def first(self) -> str:
+        return next(iter(self.judges))
+
+
+def preset(name: str) -> FeedWeights:
+    """Weights of a named preset."""
+    if name not in PRESETS:
+        raise ParameterError(f"preset is {name!r}; known are {', '.join(PRESETS)}")
+    return FeedWeights(f"preset {name}", space.vector(PRESETS[name]))
+
+
+def read_weights(source: str) -> FeedWeights:
+    """Weights from a preset name or a feed's TOML file.
+
+    The file may name a preset (``params = "2026-08"`` or ``preset = …``) and change single weights, by action
+    (``favorite = 1.0``) or by parameter (``FavoriteWeight = 1.0``), at the top or in tables ``[weights]`` or
+    ``[params]``. Other keys belong to other parts of the feed and are left alone.
+
+    Raises
+    ------
+    ConfigurationError
+        The file names an unknown preset, gives a weight that is not a finite number, or gives none at all.
+    """
+    if source in PRESETS:
+        return preset(source)
+    path = Path(source)
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise ConfigurationError(f"--weights {source} is neither a preset ({', '.join(PRESETS)}) nor TOML: {error}") from error
+    named = document.get("preset", document.get("params"))
+    weights: dict[str, float] = {}
+    if isinstance(named, str):
+        if named not in PRESETS:
+            raise ConfigurationError(f"{path}: preset is {named!r}; known are {', '.join(PRESETS)}")
+        weights |= PRESETS[named]
+    ignored: dict[str, float] = {}
+    tables = [document, *(document[key] for key in ("weights", "params") if isinstance(document.get(key), dict))]
+    for table in tables:
+        for key, value in table.items():
+            action = PARAMETERS.get(key, key)
+            if key in OUTSIDE:
+                ignored[key] = _number(path, key, value)
+            elif action in space.INDEX:
+                weights[action] = _number(path, key, value)
+            elif table is document.get("weights"):
+                raise ConfigurationError(f"{path}: [weights] has {key!r}; known are {', '.join(space.ACTIONS)}")
+    if not weights:
+        raise ConfigurationError(f"{path} names no preset and no action weight")
+    return FeedWeights(path.name, space.vector(weights), ignored)
+
+
+def read_society(path: Path | None) -> Society:
+    """Judges from a YAML file, or the published ones (society alpha 4, user alpha 1).
+
+    The file maps names to either ``alpha: 4`` (utility set B) or ``weights: {action: value}``; the first is the subject.
+    """
+    if path is None:
+        return Society({"society": space.alpha_weights(4.0), "user": space.alpha_weights(1.0)})
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigurationError(f"--society {path}: {error}") from error
+    if not isinstance(document, dict) or not document:
+        raise ConfigurationError(f"--society {path}: a mapping of names to alpha or weights is needed")
+    judges: dict[str, F64] = {}
+    for name, entry in document.items():
+        if not isinstance(entry, dict) or set(entry) not in ({"alpha"}, {"weights"}):
+            raise ConfigurationError(f"{path}: {name!r} needs exactly one of alpha or weights")
+        if "alpha" in entry:
+            judges[str(name)] = space.alpha_weights(_number(path, f"{name}.alpha", entry["alpha"]))
+        elif isinstance(entry["weights"], dict):
+            pairs = {str(k): _number(path, f"{name}.{k}", v) for k, v in entry["weights"].items()}
+            judges[str(name)] = space.vector(pairs)
+        else:
+            raise ConfigurationError(f"{path}: {name}.weights is not a mapping of actions to numbers")
+    return Society(judges)
+
+
+def read_items(path: Path) -> F64:
+    """Action probabilities ``[I, 18]`` from a Parquet file with one column per action; missing actions count as 0.
+
+    Raises
+    ------
+    DataError
+        No action column, fewer than 3 items, or a value outside [0, 1].
+    """
+    try:
+        table = pl.read_parquet(path)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise DataError(f"--items {path}: {error}") from error
+    present = [name for name in space.ACTIONS if name in table.columns]
+    if not present or table.height < 3:
+        raise DataError(f"--items {path}: {table.height} rows, {len(present)} action columns; 3 rows, 1 column needed")
+    out = np.zeros((table.height, len(space.ACTIONS)))
+    for name in present:
+        out[:, space.INDEX[name]] = table[name].cast(pl.Float64).to_numpy()
+    if not np.isfinite(out).all() or out.min() < 0 or out.max() > 1:
+        raise DataError(f"--items {path}: probabilities must lie in [0, 1], found {out.min():g} to {out.max():g}")
+    return out
+
+
+def _number(path: Path, key: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
+        raise ConfigurationError(f"{path}: {key} is {value!r}; a finite number is needed")
+    return float(value)
