@@ -45,23 +45,20 @@ def plain_adam(environment: Environment, run: training.Run) -> F64:
     targets = jnp.asarray(run.targets, jnp.float32)
     w = jnp.asarray(run.initial, jnp.float32)
     first, second, count = jnp.zeros_like(w), jnp.zeros_like(w), 0
-    rng = np.random.default_rng(42)
+    rng, gradient = np.random.default_rng(42), jax.jit(jax.grad(losses.value))
     for _ in range(SCHEDULE.epochs):
         order = rng.permutation(len(run.pairs))
         for start in range(0, len(order), SCHEDULE.batch):
             rows = run.pairs[order[start : start + SCHEDULE.batch]]
-            slope = jax.grad(losses.value)(
-                w, features[rows[:, 0]], features[rows[:, 1]], targets[rows], jnp.ones(len(rows)), packed
-            )
+            slope = gradient(w, features[rows[:, 0]], features[rows[:, 1]], targets[rows], jnp.ones(len(rows)), packed)
             count += 1
             first, second = 0.9 * first + 0.1 * slope, 0.999 * second + 0.001 * slope**2
             w = w - 0.01 * (first / (1 - 0.9**count)) / (jnp.sqrt(second / (1 - 0.999**count)) + 1e-8)
     return np.asarray(w, np.float64)
 
 
-@pytest.mark.parametrize("row", [0, 6])
-def test_fit_is_plain_adam(small: Environment, runs: list[training.Run], fitted: F64, row: int) -> None:
-    np.testing.assert_allclose(fitted[row], plain_adam(small, runs[row]), atol=2e-5)
+def test_fit_is_plain_adam(small: Environment, runs: list[training.Run], fitted: F64) -> None:
+    np.testing.assert_allclose(fitted[2], plain_adam(small, runs[2]), atol=2e-5)
 
 
 def test_results_do_not_depend_on_vmapping(small: Environment, runs: list[training.Run], fitted: F64) -> None:
@@ -96,11 +93,13 @@ def test_gradient_is_the_slope(small: Environment, loss: losses.Loss) -> None:
             jnp.asarray(losses.coefficients([loss])[0], jnp.float64),
         ]
 
+        compiled = jax.jit(jax.value_and_grad(losses.value))
+
         def value(w: F64) -> float:
-            return float(losses.value(jnp.asarray(w), *arguments))
+            return float(compiled(jnp.asarray(w), *arguments)[0])
 
         def slope(w: F64) -> F64:
-            return np.asarray(jax.grad(losses.value)(jnp.asarray(w), *arguments))
+            return np.asarray(compiled(jnp.asarray(w), *arguments)[1])
 
         assert check_grad(value, slope, rng.normal(size=18) * 0.05) < 1e-6
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -60,7 +60,7 @@ def read_targets(path: Path) -> list[Target]:
         raise DataError(f"{path} is not a targets file ({error!r})") from error
 
 
-def compare(targets: Iterable[Target], records: Mapping[str, Mapping[str, Any]], here: set[str]) -> list[Row]:
+def compare(targets: Sequence[Target], records: Mapping[str, Mapping[str, Any]], here: set[str]) -> list[Row]:
     """Judge every target.
 
     Parameters
@@ -75,6 +75,7 @@ def compare(targets: Iterable[Target], records: Mapping[str, Mapping[str, Any]],
     for record in records.values():
         values |= record["values"]
         notes |= record["notes"]
+    values |= _derived(targets, records)
     present = here | {"synthetic", "none"}
     rows = []
     for target in targets:
@@ -91,6 +92,27 @@ def compare(targets: Iterable[Target], records: Mapping[str, Mapping[str, Any]],
         status: Status = "reproduced" if close else "explained" if note else "differs"
         rows.append(Row(target, status, value, difference, "" if close else note))
     return rows
+
+
+def _derived(targets: Sequence[Target], records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Values that need published ones: do pool correlations of the MIND sample have the published T = 10 signs?"""
+    record = records.get("closed-forms/mind-truncated")
+    if record is None:
+        return {}
+    stem = "direction.mind-small."
+    signs = {
+        target.name.removeprefix(stem).removesuffix(".dU_T=10.0"): np.sign(target.value)
+        for target in targets
+        if target.name.startswith(stem) and target.name.endswith(".dU_T=10.0")
+    }
+    agree = {
+        key: sum(
+            np.sign(value) == signs.get(pair) for pair, value in record["detail"][f"pool_correlation_{key}"].items()
+        )
+        for key in ("impressions", "all")
+    }
+    text = f"{agree['impressions']}/{len(signs)} on >=5-impression pool; {agree['all']}/{len(signs)} on all articles"
+    return {"ours.mind_truncated.poolcorr_sign_agreement_T10": text}
 
 
 def needed(target: Target) -> set[str]:
@@ -114,6 +136,9 @@ def within(value: Any, published: Any, tolerance: str) -> tuple[bool, float | No
             return False, None
         pairs = [within(value[key], published[key], tolerance) for key in published]
         return all(close for close, _ in pairs), _largest(gap for _, gap in pairs)
+    if error is not None and (spread := re.search(r" SE ([\d.]+)", str(published))):
+        # Both sides are estimates: two standard errors of their difference.
+        tolerance = f"abs {2 * float(np.hypot(error, float(spread[1])))}"
     ours, theirs = _numbers(value), _numbers(published)
     if len(ours) != len(theirs):
         return False, None

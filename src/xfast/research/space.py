@@ -8,36 +8,16 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from xfast.errors import ParameterError
+from xfast.actions import RESEARCH18
 
 F64 = NDArray[np.float64]
 
-ACTIONS: Final = (
-    "favorite",
-    "reply",
-    "repost",
-    "photo_expand",
-    "click",
-    "profile_click",
-    "vqv",
-    "share",
-    "share_via_dm",
-    "share_via_copy_link",
-    "dwell",
-    "quote",
-    "quoted_click",
-    "follow_author",
-    "not_interested",
-    "block_author",
-    "mute_author",
-    "report",
-)
-INDEX: Final = {name: i for i, name in enumerate(ACTIONS)}
+# The order of RESEARCH §1; names are the canonical ones of `xfast.actions`, aliases ("repost") are understood.
+ACTIONS: Final[tuple[str, ...]] = tuple(name for name, _ in RESEARCH18)
 
 # The paper's table also counts "quote" as positive; the labels of every result file do not.
 POSITIVE: Final = ("favorite", "repost", "follow_author", "share", "reply")
 NEGATIVE: Final = ("block_author", "mute_author", "report", "not_interested")
-NEUTRAL: Final = tuple(name for name in ACTIONS if name not in POSITIVE + NEGATIVE)
 
 
 def vector(weights: Mapping[str, float]) -> F64:
@@ -46,20 +26,19 @@ def vector(weights: Mapping[str, float]) -> F64:
     Raises
     ------
     ParameterError
-        A name is not one of `ACTIONS`.
+        A name is not an action, or has no column among the 18.
     """
-    unknown = sorted(set(weights) - set(INDEX))
-    if unknown:
-        raise ParameterError(f"unknown action {unknown[0]!r}; the 18 actions are {', '.join(ACTIONS)}")
     out = np.zeros(len(ACTIONS))
     for name, value in weights.items():
-        out[INDEX[name]] = value
+        out[RESEARCH18.column(name)] = value
     return out
 
 
 def mask(names: tuple[str, ...]) -> NDArray[np.bool_]:
     """Boolean column mask ``[18]`` of the named actions."""
-    return np.isin(np.array(ACTIONS), names)
+    chosen = np.zeros(len(ACTIONS), np.bool_)
+    chosen[[RESEARCH18.column(name) for name in names]] = True
+    return chosen
 
 
 POSITIVE_MASK: Final = mask(POSITIVE)

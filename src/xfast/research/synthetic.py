@@ -6,6 +6,7 @@ from typing import Final
 
 import numpy as np
 
+from xfast.actions import RESEARCH18
 from xfast.errors import ParameterError
 from xfast.research import space
 from xfast.research.environment import F64, I64, Environment
@@ -27,7 +28,7 @@ def topic_multipliers() -> F64:
     table = np.ones((len(TOPICS), len(space.ACTIONS)))
     for row, topic in enumerate(TOPICS):
         for action, factor in MULTIPLIERS[topic].items():
-            table[row, space.INDEX[action]] = factor
+            table[row, RESEARCH18.column(action)] = factor
     return table
 
 

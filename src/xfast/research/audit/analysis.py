@@ -75,7 +75,7 @@ def audit(
     score = features @ feed.weights
     if np.ptp(score) == 0:
         raise ParameterError(f"{feed.name}: every item has the same score, there is no ranking to audit")
-    # Only the direction of a weight vector ranks; scores are brought to unit spread so that temperatures mean something.
+    # Only the direction of a weight vector ranks; scores are brought to unit spread so that temperatures compare.
     scale = float(score.std())
     platform = feed.weights / scale
     subject = society.first
@@ -211,7 +211,7 @@ def _tornado(weights: F64, judge: F64, metric: F64) -> list[dict[str, Any]]:
 
     now, rows = correlation(weights), []
     single = robustness.radius(weights, judge, metric).single
-    for name, column in space.INDEX.items():
+    for column, name in enumerate(space.ACTIONS):
         if weights[column] == 0:
             continue
         halved, doubled = weights.copy(), weights.copy()
@@ -239,7 +239,9 @@ def _verdict(subject: str, judge: dict[str, Any], numbers: dict[str, Any]) -> tu
         "loses": f"The more closely people are shown what this feed scores high, the worse off {subject} is",
         "abstain": f"These items do not tell whether this feed helps or hurts {subject}",
     }[judge["verdict"]]
-    sentences = [f"{opening}: over {numbers['items']['count']} items the score and its utility correlate {correlation}."]
+    sentences = [
+        f"{opening}: over {numbers['items']['count']} items the score and its utility correlate {correlation}."
+    ]
     if judge["cosine"] * judge["correlation"] < 0:
         sentences.append(
             f"The cosine of the weights ({judge['cosine']:+.2f}) has the other sign: it ignores how often actions go "
@@ -248,8 +250,8 @@ def _verdict(subject: str, judge: dict[str, Any], numbers: dict[str, Any]) -> tu
     threshold_now = numbers["threshold"]
     if threshold_now["root"] is not None:
         sentences.append(
-            f"By weights alone the sign would flip if every negative action weighed {threshold_now['root']:+.2f} (in units "
-            f"of the mean positive weight); they now weigh {threshold_now['now']:+.2f} on average."
+            f"By weights alone the sign would flip if every negative action weighed {threshold_now['root']:+.2f} "
+            f"(in units of the mean positive weight); they now weigh {threshold_now['now']:+.2f} on average."
         )
     if judge["radius_each"] is not None:
         sentences.append(
@@ -264,8 +266,8 @@ def _verdict(subject: str, judge: dict[str, Any], numbers: dict[str, Any]) -> tu
     growth = numbers["pairs_curve"]["from_fewest_to_most"]
     if growth["total"] != 0:
         sentences.append(
-            f"If the feed were learned from preference pairs, {abs(growth['growth'] / growth['total']):.0%} of the change "
-            "from 25 to 2,000 pairs would come from a longer vector (a colder feed), not from a better direction."
+            f"If the feed were learned from preference pairs, {abs(growth['growth'] / growth['total']):.0%} of the "
+            "change from 25 to 2,000 pairs would come from a longer vector (a colder feed), not a better direction."
         )
     action = {
         "loses": "Escalate: change the weights the tornado names before collecting more engagement data.",

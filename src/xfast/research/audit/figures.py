@@ -24,7 +24,9 @@ def judges(numbers: dict[str, Any]) -> str:
         low, high = judge["interval_bootstrap"]
         colour = {"gains": GOOD, "loses": BAD, "abstain": GREY}[judge["verdict"]]
         axes.plot([low, high], [row, row], color=colour, linewidth=5, alpha=0.35, solid_capstyle="butt")
-        axes.scatter([judge["correlation"]], [row], color=colour, s=45, zorder=3, label="" if row else "pool correlation")
+        axes.scatter(
+            [judge["correlation"]], [row], color=colour, s=45, zorder=3, label="" if row else "pool correlation"
+        )
         axes.scatter([judge["cosine"]], [row], marker="x", color=GREY, s=35, label="" if row else "cosine of weights")
     axes.axvline(0, color="#333333", linewidth=0.8)
     axes.set_yticks(range(len(names)), names)

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 import yaml
 
+from xfast.actions import RESEARCH18, canonical
 from xfast.errors import ConfigurationError, DataError, ParameterError
 from xfast.research import space
 from xfast.research.environment import F64
@@ -20,7 +21,7 @@ from xfast.research.environment import F64
 PARAMETERS: Final = {
     "FavoriteWeight": "favorite",
     "ReplyWeight": "reply",
-    "RetweetWeight": "repost",
+    "RetweetWeight": "retweet",
     "PhotoExpandWeight": "photo_expand",
     "ClickWeight": "click",
     "ProfileClickWeight": "profile_click",
@@ -38,15 +39,13 @@ PARAMETERS: Final = {
     "ReportWeight": "report",
 }
 # Scoring parameters without a column among the 18 actions: read, reported, left out.
-OUTSIDE: Final = frozenset(
-    {"QuotedVqvWeight", "ContDwellTimeWeight", "ContClickDwellTimeWeight", "NotDwelledWeight"}
-)
+OUTSIDE: Final = frozenset({"QuotedVqvWeight", "ContDwellTimeWeight", "ContClickDwellTimeWeight", "NotDwelledWeight"})
 
 PRESETS: Final[Mapping[str, Mapping[str, float]]] = {
     "2026-08": {
         "favorite": 0.5,
         "reply": 5.0,
-        "repost": 1.0,
+        "retweet": 1.0,
         "photo_expand": 0.05,
         "click": 0.4,
         "profile_click": 0.0,
@@ -123,7 +122,9 @@ def read_weights(source: str) -> FeedWeights:
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, tomllib.TOMLDecodeError) as error:
-        raise ConfigurationError(f"--weights {source} is neither a preset ({', '.join(PRESETS)}) nor TOML: {error}") from error
+        raise ConfigurationError(
+            f"--weights {source} is neither a preset ({', '.join(PRESETS)}) nor TOML: {error}"
+        ) from error
     named = document.get("preset", document.get("params"))
     weights: dict[str, float] = {}
     if isinstance(named, str):
@@ -134,10 +135,10 @@ def read_weights(source: str) -> FeedWeights:
     tables = [document, *(document[key] for key in ("weights", "params") if isinstance(document.get(key), dict))]
     for table in tables:
         for key, value in table.items():
-            action = PARAMETERS.get(key, key)
+            action = _action(PARAMETERS.get(key, key))
             if key in OUTSIDE:
                 ignored[key] = _number(path, key, value)
-            elif action in space.INDEX:
+            elif action is not None:
                 weights[action] = _number(path, key, value)
             elif table is document.get("weights"):
                 raise ConfigurationError(f"{path}: [weights] has {key!r}; known are {', '.join(space.ACTIONS)}")
@@ -149,7 +150,8 @@ def read_weights(source: str) -> FeedWeights:
 def read_society(path: Path | None) -> Society:
     """Judges from a YAML file, or the published ones (society alpha 4, user alpha 1).
 
-    The file maps names to either ``alpha: 4`` (utility set B) or ``weights: {action: value}``; the first is the subject.
+    The file maps names to either ``alpha: 4`` (utility set B) or ``weights: {action: value}``;
+    the first is the subject.
     """
     if path is None:
         return Society({"society": space.alpha_weights(4.0), "user": space.alpha_weights(1.0)})
@@ -185,15 +187,23 @@ def read_items(path: Path) -> F64:
         table = pl.read_parquet(path)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise DataError(f"--items {path}: {error}") from error
-    present = [name for name in space.ACTIONS if name in table.columns]
+    present = {_action(name): name for name in table.columns if _action(name) is not None}
     if not present or table.height < 3:
         raise DataError(f"--items {path}: {table.height} rows, {len(present)} action columns; 3 rows, 1 column needed")
     out = np.zeros((table.height, len(space.ACTIONS)))
-    for name in present:
-        out[:, space.INDEX[name]] = table[name].cast(pl.Float64).to_numpy()
+    for action, name in present.items():
+        out[:, space.ACTIONS.index(str(action))] = table[name].cast(pl.Float64).to_numpy()
     if not np.isfinite(out).all() or out.min() < 0 or out.max() > 1:
         raise DataError(f"--items {path}: probabilities must lie in [0, 1], found {out.min():g} to {out.max():g}")
     return out
+
+
+def _action(name: str) -> str | None:
+    """The canonical action behind a key, or None for keys that are something else."""
+    try:
+        return canonical(name) if name in RESEARCH18 else None
+    except ParameterError:
+        return None
 
 
 def _number(path: Path, key: str, value: Any) -> float:

@@ -32,12 +32,12 @@ th, td { text-align: right; padding: 4px 8px; border-bottom: 1px solid var(--lin
 """
 
 _NOTES = {
-    "judges": "A feed that shows what it scores high moves a judge's utility by the covariance of the two over the items; "
-    "the cosine of the weights leaves out how often actions occur together.",
+    "judges": "A feed that shows what it scores high moves a judge's utility by the covariance of the two over the "
+    "items; the cosine of the weights leaves out how often actions occur together.",
     "threshold": "With the other weights fixed, alignment is linear in the weight of negative actions, so its root is "
     "exact: for the published example 5/16 = 0.3125, not 0.",
-    "pairs_curve": "Solid: scores as learned. Dashed: the same vectors with scores at unit spread. What only solid lines "
-    "show is a colder feed, not a better or worse direction.",
+    "pairs_curve": "Solid: scores as learned. Dashed: the same vectors with scores at unit spread. What only solid "
+    "lines show is a colder feed, not a better or worse direction.",
     "temperature_norm": "Only temperature ÷ spread matters: every diagonal is one feed.",
     "tornado": "Correlation after one weight is halved or doubled.",
     "planner": "Asymptotic 95 % interval of the cosine when the judge's weights are learned from random pairs.",
@@ -49,10 +49,7 @@ def render(found: Audit) -> str:
     numbers = found.numbers
     tone = {"works against": "against", "works for": "for", "cannot tell": "tell"}[found.verdict]
     points = "".join(f"<li>{escape(sentence)}</li>" for sentence in found.sentences)
-    sections = "".join(
-        f"<section><h2>{escape(title)}</h2><p class='soft'>{escape(_NOTES[key])}</p>{_inline(draw(numbers), key)}</section>"
-        for key, (title, draw) in FIGURES.items()
-    )
+    sections = "".join(_section(key, title, draw(numbers)) for key, (title, draw) in FIGURES.items())
     headline = {
         "works against": f"This feed works against {found.subject}",
         "works for": f"This feed works for {found.subject}",
@@ -71,6 +68,11 @@ def render(found: Audit) -> str:
 <section class="wide"><h2>Weights of the feed</h2>{_weights(numbers)}</section>
 </main></body></html>
 """
+
+
+def _section(key: str, title: str, svg: str) -> str:
+    head = f"<h2>{escape(title)}</h2><p class='soft'>{escape(_NOTES[key])}</p>"
+    return f"<section>{head}{_inline(svg, key)}</section>"
 
 
 def _inline(svg: str, key: str) -> str:
@@ -92,7 +94,16 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def _judges(numbers: dict[str, Any]) -> str:
-    head = ["judge", "verdict", "correlation", "95 % bootstrap", "95 % delta", "cosine", "top-10 gain", "survives error of"]
+    head = [
+        "judge",
+        "verdict",
+        "correlation",
+        "95 % bootstrap",
+        "95 % delta",
+        "cosine",
+        "top-10 gain",
+        "survives error of",
+    ]
     rows = []
     for name, judge in numbers["judges"].items():
         boot, delta = ("{:+.3f} to {:+.3f}".format(*judge[f"interval_{kind}"]) for kind in ("bootstrap", "delta"))
@@ -109,7 +120,8 @@ def _plan(numbers: dict[str, Any]) -> str:
     return (
         _table(["half-width of the 95 % interval of the cosine", "random pairs needed"], rows)
         + f"<p class='soft'>Choosing pairs by D-optimality instead of at random divides the variance by "
-        f"{plan['d_optimal_saving']:.1f}. Pairs of these items can see {span['rank']} of {span['columns']} directions.</p>"
+        f"{plan['d_optimal_saving']:.1f}. "
+        f"Pairs of these items can see {span['rank']} of {span['columns']} directions.</p>"
     )
 
 

@@ -17,8 +17,10 @@ MIN_IMPRESSIONS = 5
 COMPLETE_NEWS = 51_282
 QUALITY = ("title", "abstract", "entities")
 ADVERTISED = ("foodanddrink", "autos", "travel", "lifestyle", "music", "entertainment", "movies", "tv")
-UNADVERTISED = ("newscrime", "newspolitics")
-JOURNALISM = ("newsworld", "newspolitics", "newsus", "newsscienceandtechnology", "financenews")
+UNADVERTISED = ("sub:newscrime", "sub:newspolitics")
+JOURNALISM = tuple(
+    f"sub:{name}" for name in ("newsworld", "newspolitics", "newsus", "newsscienceandtechnology", "financenews")
+)
 PASTIME = ("kids", "video", "tv", "music", "entertainment")
 
 _NEWS = ("news_id", "category", "subcategory", "title", "abstract", "url", "title_entities", "abstract_entities")
@@ -46,7 +48,8 @@ def load(folder: Path, *, min_impressions: int = MIN_IMPRESSIONS) -> Environment
     categories = news["category"].unique().sort().to_list()
     top = news["subcategory"].value_counts(sort=True).sort(["count", "subcategory"], descending=[True, False])
     subcategories = sorted(top["subcategory"].head(SUBCATEGORIES).to_list())
-    names = [*categories, *subcategories, *QUALITY, "top_subcategory"]
+    # A subcategory may be spelt like a category ("news"); the prefix keeps their columns apart.
+    names = [*categories, *(f"sub:{name}" for name in subcategories), *QUALITY, "top_subcategory"]
     rows = shuffled_pool(np.flatnonzero(news["impressions"].to_numpy() >= min_impressions))
     if len(rows) < 2:
         raise DataError(f"{folder}: {len(rows)} articles have at least {min_impressions} impressions, 2 are needed")
@@ -85,7 +88,7 @@ def stakeholders(news: pl.DataFrame, categories: list[str], names: list[str]) ->
             dict(zip(categories, rate / rate.max(), strict=True)) | {"title": 0.2, "abstract": 0.2, "entities": 0.3}
         ),
         "publisher": weights(dict(zip(categories, articles / articles.max(), strict=True))),
-        "advertiser": weights(dict.fromkeys(ADVERTISED, 1.0) | dict.fromkeys(("news", *UNADVERTISED), -1.0)),
+        "advertiser": weights(dict.fromkeys(ADVERTISED, 1.0) | {"news": -1.0} | dict.fromkeys(UNADVERTISED, -1.0)),
         "journalist": weights(
             dict.fromkeys(JOURNALISM, 1.0) | dict.fromkeys(PASTIME, -0.5) | dict.fromkeys(QUALITY, 0.5)
         ),

@@ -1,7 +1,7 @@
 """The covariance predictor: who gains when a feed follows someone's scores, from the item pool alone.
 
 For the softmax policy ``pi ~ exp(r / T)`` the derivative of a stakeholder's expected utility by 1/T is
-``Cov_pi(r, U)``. Near the uniform policy its sign is the sign of ``w' S v``, with S the covariance of item features: the
+``Cov_pi(r, U)``. Near the uniform policy its sign is that of ``w' S v``, with S the covariance of item features: the
 pool correlation of the two utilities. The cosine of the weights ignores S and can have the other sign (RESEARCH §7).
 """
 
@@ -80,9 +80,7 @@ def predict(
     return Prediction(covariance, correlation, delta, bootstrap, verdict)
 
 
-def _bootstrap(
-    score: F64, utility: F64, rng: np.random.Generator, resamples: int, level: float
-) -> tuple[float, float]:
+def _bootstrap(score: F64, utility: F64, rng: np.random.Generator, resamples: int, level: float) -> tuple[float, float]:
     """Percentile interval; multinomial weights instead of index lists, so a resample costs one row of a product."""
     moments = np.stack([score, utility, score * score, utility * utility, score * utility], axis=1)
     found = []

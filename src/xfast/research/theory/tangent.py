@@ -1,7 +1,8 @@
 """What more data changes: the direction of the learned vector, or only its length?
 
-A softmax feed at fixed temperature reacts to both. A longer vector is a lower temperature, so part of a "Goodhart effect"
-is only that step-limited training stops earlier on fewer pairs. The split is exact; the tangent is its first order.
+A softmax feed at fixed temperature reacts to both. A longer vector is a lower temperature, so part of a "Goodhart
+effect" is only that step-limited training stops earlier on fewer pairs. The split is exact; the tangent is its first
+order.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Where a platform's treatment of negative actions turns its feed against society, exactly (RESEARCH §6).
 
-The inner product of the platform's and society's weights is linear in the platform's common weight n on negative actions.
-With positive actions fixed its root is ``n* = sum_pos w_soc w_plat / sum_neg |w_soc|``: for the published weights
-``5 / 16 = 0.3125``, where the paper says 0.
+The inner product of the platform's and society's weights is linear in the platform's common weight n on negative
+actions. With positive actions fixed its root is ``n* = sum_pos w_soc w_plat / sum_neg |w_soc|``: for the published
+weights ``5 / 16 = 0.3125``, where the paper says 0.
 """
 
 from __future__ import annotations
