@@ -65,8 +65,7 @@ async def answer(value: T | Awaitable[T]) -> T:
 
 def sequence_length(sequence: Any) -> int:
     """Number of actions in a viewer's history; 0 when unset or unknown."""
-    length = getattr(sequence, "length", None)
-    return int(length) if length is not None else 0
+    return len(sequence) if hasattr(sequence, "__len__") else 0
 
 
 # -- ranking model ----------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ A component is one small class; :class:`Pipeline` runs them in the stage order o
 failure. See ``docs/pipeline.md`` for a custom source, filter and scorer.
 """
 
-from xfast.pipeline.cache import CachedHydrator, CacheStore, MemoryCache
+from xfast.pipeline.cache import CachedHydrator, CacheStore, MemoryCache, NoCache
 from xfast.pipeline.columns import Column, ColumnarBatch, Field, Mask, Ragged
 from xfast.pipeline.components import (
     Batch,
@@ -47,6 +47,7 @@ __all__ = [
     "Mask",
     "MemoryCache",
     "Metrics",
+    "NoCache",
     "Pipeline",
     "PipelineResult",
     "Policy",

@@ -15,7 +15,7 @@ from xfast.errors import DataError, ParameterError
 from xfast.pipeline.columns import Column, ColumnarBatch, Mask, Ragged
 from xfast.pipeline.components import Hydration, Hydrator
 
-__all__ = ["CacheStore", "CachedHydrator", "MemoryCache"]
+__all__ = ["CacheStore", "CachedHydrator", "MemoryCache", "NoCache"]
 
 Q = TypeVar("Q")
 B = TypeVar("B", bound=ColumnarBatch)
@@ -92,6 +92,17 @@ class MemoryCache:
                 self._entries.pop(key, None)
 
 
+class NoCache:
+    """Remembers nothing: for clients that answer from this process's memory anyway."""
+
+    def get_many(self, keys: Sequence[Hashable]) -> list[Any]:
+        """Misses only."""
+        return [None] * len(keys)
+
+    def put_many(self, keys: Sequence[Hashable], values: Sequence[Any], ttls_ms: Sequence[float] | None = None) -> None:
+        """Do nothing."""
+
+
 class CachedHydrator(Hydrator[Q, B], Generic[Q, B]):
     """A hydrator whose answers outlive the request.
 
@@ -124,6 +135,8 @@ class CachedHydrator(Hydrator[Q, B], Generic[Q, B]):
 
     async def hydrate(self, query: Q, batch: B) -> Hydration:
         """Look up, fetch the misses, merge."""
+        if isinstance(self.cache, NoCache):
+            return await _answer(self.hydrate_missing(query, batch))
         keys = self.cache_keys(batch)
         found = self.cache.get_many(keys)
         cells: list[Any] = list(await found if inspect.isawaitable(found) else found)
@@ -135,8 +148,7 @@ class CachedHydrator(Hydrator[Q, B], Generic[Q, B]):
         errors: dict[int, str] = {}
         if len(misses):
             missing = batch.take(misses)
-            fetched = self.hydrate_missing(query, missing)
-            result = await fetched if inspect.isawaitable(fetched) else fetched
+            result = await _answer(self.hydrate_missing(query, missing))
             sizes = {len(values) for values in result.columns.values()}
             if sizes - {len(misses)}:
                 raise DataError(f"{self.name}: the client returned {sorted(sizes)} rows for {len(misses)} candidates")
@@ -161,6 +173,10 @@ class CachedHydrator(Hydrator[Q, B], Generic[Q, B]):
         rows = [dict(zip(self.columns, cell, strict=True)) for cell in cells]
         made = type(batch).from_rows(rows)
         return {name: made._read(name) for name in self.columns}
+
+
+async def _answer(result: Hydration | Awaitable[Hydration]) -> Hydration:
+    return await result if inspect.isawaitable(result) else result
 
 
 def _cell(values: Any, row: int) -> Any:

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -116,6 +116,8 @@ class Pipeline(Generic[Q, B]):
         Component name -> :class:`Policy`, overriding the component's own.
     deadline_ms
         Time for the whole request; waiting components are cut when it is over, filters and selection always run.
+    default_deadline_ms, unlimited
+        Deadline of components whose policy names none, and the components that stay without one, as side effects do.
     side_effect_limit
         Requests whose side effects may be under way at once; beyond it they are dropped and counted.
     metrics
@@ -148,6 +150,8 @@ class Pipeline(Generic[Q, B]):
         backfill: bool = False,
         policies: Mapping[str, Policy] | None = None,
         deadline_ms: float | None = None,
+        default_deadline_ms: float | None = None,
+        unlimited: Sequence[str] = (),
         side_effect_limit: int = _SIDE_EFFECT_LIMIT,
         metrics: Metrics | None = None,
         threads: int = 4,
@@ -183,7 +187,13 @@ class Pipeline(Generic[Q, B]):
         unknown = set(policies or {}) - names
         if unknown:
             raise ConfigurationError(f"policies name {sorted(unknown)}, the pipeline has {sorted(names)}")
-        self._policies = {id(c): (policies or {}).get(c.name, c.policy) for c in everything}
+        self._policies = {}
+        for component in everything:
+            policy = (policies or {}).get(component.name, component.policy)
+            limited = component.name not in unlimited and not isinstance(component, SideEffect)
+            if policy.deadline_ms is None and limited:
+                policy = replace(policy, deadline_ms=default_deadline_ms)
+            self._policies[id(component)] = policy
         self._breakers = {id(c): Breaker() for c in everything}
         for component in everything:
             if component.metrics is None:

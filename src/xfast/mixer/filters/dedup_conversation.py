@@ -14,9 +14,9 @@ from xfast.pipeline import Filter, FilterResult
 class DedupConversationFilter(Filter[ScoredPostsQuery, CandidateBatch]):
     """Keep the best post of every conversation, in the place of its first one (HOME_MIXER §7.17).
 
-    A conversation is named by the smallest ancestor id, else by the own id (fixed mode: the original's),
-    so that two retweets of one post are one conversation. An unset score counts as 0; of equal ones the earlier stays. The
-    output can therefore be out of score order.
+    A conversation is named by the smallest ancestor id, else by the own id (fixed mode: the original's), so that two
+    retweets of one post are one conversation. An unset score counts as 0; of equal ones the earlier stays. The output
+    can therefore be out of score order.
     """
 
     def __init__(self, quirks: Quirks = "fixed") -> None:

@@ -29,7 +29,8 @@ class CoreDataHydrator(CachedHydrator[ScoredPostsQuery, CandidateBatch]):
         self.quirks = quirks
 
     def enable(self, query: ScoredPostsQuery) -> bool:
-        return not query.has_cached_posts
+        # Fixed mode asks for cached posts too: one of them may have been deleted since.
+        return self.quirks == "fixed" or not query.has_cached_posts
 
     def cache_keys(self, batch: CandidateBatch) -> Sequence[Hashable]:
         keys: list[int] = batch.tweet_id.tolist()

@@ -6,17 +6,24 @@ from typing import Any
 
 from xfast.mixer.clients import UserActionsClient
 from xfast.mixer.query import ScoredPostsQuery
-from xfast.mixer.query_hydrators.sequences import fetch_sequence
+from xfast.mixer.query_hydrators.sequences import fetch_sequence, shares_sequence
 from xfast.pipeline import QueryHydrator
 
 
 class RetrievalSequenceQueryHydrator(QueryHydrator[ScoredPostsQuery]):
-    """Write ``retrieval_sequence``; without it the retrieval sources fail."""
+    """Write ``retrieval_sequence``; without it the retrieval sources fail.
+
+    With ``shared`` (fixed mode) it leaves the read to UserActionSeq where both models want the same history.
+    """
 
     fields = ("retrieval_sequence",)
 
-    def __init__(self, client: UserActionsClient) -> None:
+    def __init__(self, client: UserActionsClient, *, shared: bool = False) -> None:
         self._client = client
+        self._shared = shared
+
+    def enable(self, query: ScoredPostsQuery) -> bool:
+        return not (self._shared and shares_sequence(query))
 
     async def hydrate(self, query: ScoredPostsQuery) -> dict[str, Any]:
         sequence = await fetch_sequence(

@@ -7,7 +7,7 @@ from typing import Any
 from xfast.mixer.clients import SequenceRequest, UserActionsClient, answer
 from xfast.mixer.query import ScoredPostsQuery
 
-__all__ = ["AGGREGATIONS", "SOURCE_DATA_TYPES", "fetch_sequence"]
+__all__ = ["AGGREGATIONS", "SOURCE_DATA_TYPES", "fetch_sequence", "shares_sequence"]
 
 #: Aggregation types that the action service knows; names ours beyond the four that the texts show.
 AGGREGATIONS = frozenset({"DENSE", "DENSE_WITH_NOT_INTERESTED_IN", "DENSE_WITH_SHORT_DWELL", "SPARSE"})
@@ -42,4 +42,13 @@ async def fetch_sequence(
                 prediction_id=prediction_id,
             )
         )
+    )
+
+
+def shares_sequence(query: ScoredPostsQuery) -> bool:
+    """Whether ranking and retrieval are configured to read the same history."""
+    params = query.params
+    return (
+        params.phoenix_aggregation_type == params.phoenix_retrieval_aggregation_type
+        and params.max_seq_length_scoring == params.max_seq_length_retrieval
     )

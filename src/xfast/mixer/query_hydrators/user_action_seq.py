@@ -6,7 +6,7 @@ from typing import Any
 
 from xfast.mixer.clients import UserActionsClient
 from xfast.mixer.query import ScoredPostsQuery
-from xfast.mixer.query_hydrators.sequences import fetch_sequence
+from xfast.mixer.query_hydrators.sequences import fetch_sequence, shares_sequence
 from xfast.pipeline import QueryHydrator
 
 
@@ -35,12 +35,3 @@ class UserActionSeqQueryHydrator(QueryHydrator[ScoredPostsQuery]):
             prediction_id=query.prediction_id,
         )
         return {"scoring_sequence": sequence, "retrieval_sequence": sequence}
-
-
-def shares_sequence(query: ScoredPostsQuery) -> bool:
-    """Whether ranking and retrieval are configured to read the same history."""
-    params = query.params
-    return (
-        params.phoenix_aggregation_type == params.phoenix_retrieval_aggregation_type
-        and params.max_seq_length_scoring == params.max_seq_length_retrieval
-    )
