@@ -218,6 +218,10 @@ class Pipeline(Generic[Q, B]):
         """Names of the components per stage."""
         return {stage: [c.name for c in members] for stage, members in self._stages().items()}
 
+    def policy_of(self, component: Component[Q]) -> Policy:
+        """The policy under which one of the pipeline's components runs."""
+        return self._policies[id(component)]
+
     def finalize(self, query: Q, selected: B) -> B:
         """Hook on the final list, before metrics and side effects."""
         return selected
