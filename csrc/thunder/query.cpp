@@ -17,11 +17,27 @@ inline std::uint32_t age_bucket(std::uint32_t age) {
   const auto exponent = static_cast<std::uint32_t>(31 - std::countl_zero(age));
   return (exponent - 4) * 32 + ((age >> (exponent - 5)) & 31);
 }
+// The largest age of a bucket.
+inline double oldest_age(std::uint32_t bucket) {
+  if (bucket < 32) return bucket;
+  return static_cast<double>((33ull + (bucket & 31)) << (bucket / 32 - 1)) - 1.0;
+}
 
 struct Candidate {
   std::uint32_t created, slot;
   std::uint32_t bucket;
   std::uint32_t dense;  // author
+};
+
+// A post of the answer.
+struct Chosen {
+  std::uint64_t id;
+  std::uint32_t created, slot, dense;
+
+  // Newest first; of posts of one second the larger id first.
+  friend bool operator<(const Chosen& a, const Chosen& b) {
+    return a.created != b.created ? a.created > b.created : a.id > b.id;
+  }
 };
 
 // A set of slots small enough for the first-level cache.
@@ -53,12 +69,12 @@ class SlotSet {
 
 // Where the walk along one timeline stands.
 struct Cursor {
-  std::uint32_t next;   // age bucket of the next entry, as far as known
   std::uint32_t chunk;  // 0 = at its end
   std::uint32_t dense;
   std::uint32_t taken = 0, scanned = 0;
+  std::uint16_t next;  // age bucket of the next entry
   std::uint16_t position = 0;
-  bool entered = false;
+  bool entered = false;  // `position` is known
   std::uint8_t kind;
 };
 
@@ -69,9 +85,11 @@ struct PostStore::Scratch {
   std::vector<std::uint32_t> followees;  // dense, in request order
   std::vector<std::uint64_t> followed;   // bitset over dense authors
   std::vector<Cursor> cursors;
-  std::vector<Candidate> candidates, chosen;
-  std::vector<std::int64_t> chosen_ids;
-  std::array<std::uint32_t, kBuckets> histogram;
+  std::vector<std::uint32_t> active, due;  // cursors not at their end; those to walk on now
+  std::vector<Candidate> candidates;
+  std::vector<Chosen> chosen;
+  std::vector<std::uint32_t> with_references;
+  std::array<std::uint32_t, kBuckets> histogram, heads;
 };
 
 class PostStore::Reader {
@@ -312,32 +330,111 @@ class PostStore::Reader {
     const Config& config = store_.config_;
     cutoff_ = query_.now > config.retention ? query_.now - config.retention : 0;
     scratch_.histogram.fill(0);
+    scratch_.heads.fill(0);
     threshold_ = kBuckets - 1;
     kept_ = 0;
+    open_cursors();
+    if (config.timeout_ms == 0) {
+      walk_by_age();
+      return;
+    }
+    // Whoever comes first in the request is served first when time runs out.
+    for (Cursor& cursor : scratch_.cursors) {
+      if (out_of_time()) return;
+      if (cursor.next <= threshold_) walk(cursor, kBuckets);
+    }
+  }
+
+  void open_cursors() {
+    const Config& config = store_.config_;
     scratch_.cursors.clear();
     for (const std::size_t kind : {kVideo, kOriginal, kSecondary}) {
       if ((kind == kVideo) != query_.video || cap(kind) == 0 || config.max_scan == 0) continue;
       for (const std::uint32_t dense : scratch_.followees) {
         const Author& owner = store_.author(dense);
         const std::uint64_t head = owner.head[kind].load(std::memory_order_acquire);
-        if (head == 0) continue;
+        if (head == 0 || high(head) < cutoff_) continue;
         if (restricted_ && hidden(owner.state.load(std::memory_order_acquire))) continue;
         out_.eligible += owner.length[kind].load(std::memory_order_relaxed);
-        scratch_.cursors.push_back(
-            {.next = bucket(high(head)), .chunk = low(head), .dense = dense, .kind = static_cast<std::uint8_t>(kind)});
+        const std::uint32_t age = bucket(high(head));
+        ++scratch_.heads[age];
+        scratch_.cursors.push_back({.chunk = low(head),
+                                    .dense = dense,
+                                    .next = static_cast<std::uint16_t>(age),
+                                    .kind = static_cast<std::uint8_t>(kind)});
       }
     }
-    if (config.timeout_ms != 0) {
-      // Whoever comes first in the request is served first when time runs out.
-      for (Cursor& cursor : scratch_.cursors) {
-        if (out_of_time()) return;
-        if (cursor.next <= threshold_) walk(cursor, kBuckets);
-      }
-      return;
-    }
-    for (Cursor& cursor : scratch_.cursors)
-      if (cursor.next <= threshold_) walk(cursor, kBuckets);
   }
+
+  // Take the newest minutes of all timelines, then older ones, until there are enough: of a timeline whose newest post
+  // is too old nothing is touched but the author's line, which has its time. The steps grow as what is missing
+  // suggests.
+  void walk_by_age() {
+    auto& active = scratch_.active;
+    active.resize(scratch_.cursors.size());
+    for (std::uint32_t i = 0; i < active.size(); ++i) active[i] = i;
+    // Begin where half of an answer, or half of the timelines, has its newest post.
+    const std::size_t wanted = std::min<std::size_t>(limit_, active.size()) / 2;
+    std::uint32_t bound = 0;
+    for (std::size_t seen = scratch_.heads[0]; seen < wanted;) seen += scratch_.heads[++bound];
+    while (!active.empty()) {
+      auto& due = scratch_.due;
+      due.clear();
+      std::size_t waiting = 0;
+      for (const std::uint32_t i : active)
+        if (scratch_.cursors[i].next <= bound) {
+          due.push_back(i);
+        } else {
+          active[waiting++] = i;
+        }
+      active.resize(waiting);
+      walk_due(bound);
+      if (kept_ >= limit_) return;
+      for (const std::uint32_t i : due)
+        if (scratch_.cursors[i].chunk != 0) active.push_back(i);
+      // As many posts per second further back as so far, but between 9 % and 4 times the age.
+      const double reach = std::clamp(1.1 * limit_ / (kept_ + 1.0), 1.09, 4.0);
+      bound = std::max(
+          bound + 4,
+          age_bucket(static_cast<std::uint32_t>(std::min(oldest_age(bound) * reach + 1.0, static_cast<double>(~0u)))));
+    }
+  }
+
+  void walk_due(std::uint32_t bound) {
+    constexpr std::size_t kChunkAhead = 12, kEntryAhead = 8, kStateAhead = 4;
+    const auto& due = scratch_.due;
+    const std::size_t count = due.size();
+    for (std::size_t i = 0; i < count + kChunkAhead; ++i) {
+      if (i < count) __builtin_prefetch(&store_.chunk(scratch_.cursors[due[i]].chunk));
+      if (const std::size_t at = i - (kChunkAhead - kEntryAhead); at < count) {
+        Cursor& cursor = scratch_.cursors[due[at]];
+        const Chunk& chunk = store_.chunk(cursor.chunk);
+        if (!cursor.entered) {
+          cursor.position = chunk.end.load(std::memory_order_acquire);
+          cursor.entered = true;
+        }
+        if (cursor.position != 0) __builtin_prefetch(chunk.entry(cursor.position - 1));
+      }
+      if (const std::size_t at = i - (kChunkAhead - kStateAhead); at < count) {
+        const Cursor& cursor = scratch_.cursors[due[at]];
+        if (cursor.position != 0) {
+          const std::uint64_t* entry = store_.chunk(cursor.chunk).entry(cursor.position - 1);
+          prefetch_state(low(entry[0]));
+          if (cursor.kind == kSecondary && low(entry[1]) != kNone) prefetch_state(low(entry[1]));
+        }
+      }
+      if (const std::size_t at = i - kChunkAhead; at < count) {
+        Cursor& cursor = scratch_.cursors[due[at]];
+        if (cursor.next <= threshold_) {
+          walk(cursor, bound);
+        } else {
+          cursor.chunk = 0;
+        }
+      }
+    }
+  }
+
+  void prefetch_state(std::uint32_t slot) const { __builtin_prefetch(&store_.slots(slot).state[in(slot)]); }
 
   [[nodiscard]] std::uint32_t bucket(std::uint32_t created) const {
     return age_bucket(query_.now > created ? query_.now - created : 0);
@@ -363,7 +460,7 @@ class PostStore::Reader {
           return;
         }
         if (age > bound) {
-          cursor.next = age;
+          cursor.next = static_cast<std::uint16_t>(age);
           return;
         }
         --cursor.position;
@@ -391,6 +488,11 @@ class PostStore::Reader {
   // Remember a candidate and raise the bar when more than enough newer ones are known.
   void keep(const Candidate& candidate) {
     scratch_.candidates.push_back(candidate);
+    // What the answer will need of it.
+    const SlotGroup& group = store_.slots(candidate.slot);
+    __builtin_prefetch(&group.id[in(candidate.slot)]);
+    __builtin_prefetch(&group.fields[in(candidate.slot)]);
+    __builtin_prefetch(&group.references[in(candidate.slot)]);
     ++scratch_.histogram[candidate.bucket];
     ++kept_;
     while (kept_ - scratch_.histogram[threshold_] >= limit_) kept_ -= scratch_.histogram[threshold_--];
@@ -398,41 +500,83 @@ class PostStore::Reader {
 
   // -- the answer
 
-  // Newest first, the larger id first among equals; the first `limit_`.
+  // The first `limit_` of all candidates in order.
   void order() {
     auto& chosen = scratch_.chosen;
-    chosen.clear();
+    const auto choose = [&](const Candidate& post) {
+      return Chosen{static_cast<std::uint64_t>(store_.post_id(post.slot)), post.created, post.slot, post.dense};
+    };
     if (store_.config_.reference) {
-      chosen = scratch_.candidates;
+      chosen.clear();
+      for (const Candidate& candidate : scratch_.candidates) chosen.push_back(choose(candidate));
+      std::sort(chosen.begin(), chosen.end());
     } else {
+      // By age bucket first, which is a matter of counting; then within each.
+      std::uint32_t total = 0;
+      for (std::uint32_t age = 0; age <= threshold_; ++age) {
+        const std::uint32_t size = scratch_.histogram[age];
+        scratch_.histogram[age] = total;
+        total += size;
+      }
+      chosen.resize(total);
       for (const Candidate& candidate : scratch_.candidates)
-        if (candidate.bucket <= threshold_) chosen.push_back(candidate);
+        if (candidate.bucket <= threshold_) chosen[scratch_.histogram[candidate.bucket]++] = choose(candidate);
+      for (std::uint32_t age = 0, from = 0; age <= threshold_; ++age) {
+        const std::uint32_t to = scratch_.histogram[age];
+        if (to - from > 1) std::sort(chosen.begin() + from, chosen.begin() + to);
+        from = to;
+      }
     }
-    std::sort(chosen.begin(), chosen.end(), [&](const Candidate& a, const Candidate& b) {
-      if (a.created != b.created) return a.created > b.created;
-      return static_cast<std::uint64_t>(store_.post_id(a.slot)) > static_cast<std::uint64_t>(store_.post_id(b.slot));
-    });
     if (chosen.size() > limit_) chosen.resize(limit_);
   }
 
   void emit() {
     const auto& chosen = scratch_.chosen;
-    out_.resize(chosen.size());
-    for (std::size_t i = 0; i < chosen.size(); ++i) {
-      const Candidate& post = chosen[i];
-      const Record own = record(post.slot);
-      const std::uint8_t state = store_.state(post.slot);
-      out_.ids(PostTable::post_id)[i] = store_.post_id(post.slot);
-      out_.ids(PostTable::author_id)[i] = store_.author(post.dense).id;
-      out_.ids(PostTable::created_at)[i] = post.created;
-      out_.ids(PostTable::parent_id)[i] = post_or_zero(own.parent);
-      out_.ids(PostTable::parent_user)[i] = user_or_zero(own.parent_user);
-      out_.ids(PostTable::source_id)[i] = post_or_zero(own.source);
-      out_.ids(PostTable::source_user)[i] = user_or_zero(own.source_user);
-      out_.ids(PostTable::conversation)[i] = post_or_zero(conversation_of(post.slot, own));
-      out_.flags(PostTable::is_retweet)[i] = (state & kRetweet) != 0;
-      out_.flags(PostTable::is_reply)[i] = (state & kReply) != 0;
-      out_.flags(PostTable::has_video)[i] = (state & kHasVideo) != 0;
+    const std::size_t count = chosen.size();
+    out_.resize(count);
+    std::int64_t *ids = out_.ids(PostTable::post_id), *authors = out_.ids(PostTable::author_id),
+                 *times = out_.ids(PostTable::created_at), *conversations = out_.ids(PostTable::conversation);
+    std::uint8_t *retweets = out_.flags(PostTable::is_retweet), *replies = out_.flags(PostTable::is_reply),
+                 *videos = out_.flags(PostTable::has_video);
+    for (const auto column :
+         {PostTable::parent_id, PostTable::parent_user, PostTable::source_id, PostTable::source_user})
+      std::fill_n(out_.ids(column), count, 0);
+    auto& rows = scratch_.with_references;
+    rows.clear();
+    for (std::size_t i = 0; i < count; ++i) {
+      const Chosen& post = chosen[i];
+      const SlotGroup& group = store_.slots(post.slot);
+      const std::uint8_t state = group.state[in(post.slot)].load(std::memory_order_relaxed);
+      ids[i] = static_cast<std::int64_t>(post.id);
+      authors[i] = store_.author(post.dense).id;
+      times[i] = post.created;
+      retweets[i] = (state & kRetweet) != 0;
+      replies[i] = (state & kReply) != 0;
+      videos[i] = (state & kHasVideo) != 0;
+      conversations[i] = (group.fields[in(post.slot)] & kConversationMask) == kConversationSelf ? ids[i] : 0;
+      if (const std::uint32_t handle = group.references[in(post.slot)]; handle != 0) {
+        __builtin_prefetch(store_.reference_words(handle));
+        rows.push_back(static_cast<std::uint32_t>(i));
+      }
+    }
+    constexpr std::size_t kTargetsAhead = 6;
+    for (std::size_t i = 0; i < rows.size() + kTargetsAhead; ++i) {
+      if (i < rows.size()) {
+        const Record ahead = record(chosen[rows[i]].slot);
+        for (const std::uint32_t slot : {ahead.parent, ahead.source, ahead.conversation})
+          if (slot != kNone) __builtin_prefetch(&store_.slots(slot).id[in(slot)]);
+        for (const std::uint32_t dense : {ahead.parent_user, ahead.source_user})
+          if (dense != kNone) __builtin_prefetch(&store_.author(dense).id);
+      }
+      const std::size_t done = i - kTargetsAhead;
+      if (done >= rows.size()) continue;
+      const std::uint32_t row = rows[done];
+      const Record own = record(chosen[row].slot);
+      out_.ids(PostTable::parent_id)[row] = post_or_zero(own.parent);
+      out_.ids(PostTable::parent_user)[row] = user_or_zero(own.parent_user);
+      out_.ids(PostTable::source_id)[row] = post_or_zero(own.source);
+      out_.ids(PostTable::source_user)[row] = user_or_zero(own.source_user);
+      conversations[row] = post_or_zero(conversation_of(chosen[row].slot, own));
     }
   }
 

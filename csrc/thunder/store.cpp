@@ -8,6 +8,8 @@ namespace {
 constexpr std::size_t kSlotGroups = 65'536;     // 268 million posts
 constexpr std::size_t kAuthorGroups = 262'144;  // 268 million authors
 constexpr std::size_t kPrefetchDistance = 12;   // rows ahead; measured flat between 8 and 24
+constexpr std::size_t kGarbageTolerated = 512;  // retired things before a batch stops to reclaim
+constexpr std::size_t kRowsKept = 4096;         // row numbers of a batch that are kept for the next one
 constexpr std::uint16_t kDeadTolerated = 8;     // entries of gone posts that a timeline keeps in any case
 constexpr std::uint16_t kDeadLimit = 256;       // and the most that a reader may have to skip in a long one
 
@@ -134,7 +136,10 @@ std::size_t PostStore::insert(const PostColumns& posts, std::uint32_t now) {
       if (const auto id = value(posts.conversation, ahead)) FlatIndex::prefetch(post_index_.table(), id);
     }
     added += apply(posts, rows[i]) ? 1 : 0;
+    // Timelines grow by copying; a long batch reuses its own leavings.
+    if (open_garbage_.size() >= kGarbageTolerated) reclaim();
   }
+  if (rows.capacity() > kRowsKept) rows = std::vector<std::uint32_t>();
   finish_write();
   return added;
 }
@@ -606,7 +611,7 @@ void PostStore::shrink() {
   authors_.shrink();
   chunks_.shrink();
   references_.shrink();
-  rows_buffer_ = {};
+  rows_buffer_ = std::vector<std::uint32_t>();
 }
 
 void PostStore::finish_write() {

@@ -1,5 +1,6 @@
 // The timelines of an author: chains of chunks that readers walk from the newest back (layout.h).
 #include <algorithm>
+#include <bit>
 #include <numeric>
 
 #include "thunder/store.h"
@@ -18,8 +19,10 @@ constexpr std::size_t capacity_of(std::size_t bytes, std::size_t words) {
 // Not yet reachable; room for `entries` or the most that a chunk takes.
 std::uint32_t PostStore::new_chunk(std::size_t kind, std::size_t entries) {
   const std::size_t words = words_of(kind);
+  // Sizes 32, 48, 64, 96, …: growing by half wastes less than doubling.
   std::size_t bytes = kSmallest;
-  while (bytes < kLargest && capacity_of(bytes, words) < entries) bytes *= 2;
+  while (bytes < kLargest && capacity_of(bytes, words) < entries)
+    bytes = std::has_single_bit(bytes) ? bytes / 2 * 3 : bytes / 3 * 4;
   const std::uint32_t handle = chunks_.allocate(static_cast<std::uint32_t>(bytes / kUnit));
   Chunk* chunk = new (chunks_.at(handle)) Chunk;
   chunk->older.store(0, std::memory_order_relaxed);
