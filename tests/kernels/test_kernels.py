@@ -30,7 +30,7 @@ def _attention_inputs(shape: attention_shapes.Shape, dtype: Any = np.float32) ->
 
 
 @pytest.mark.parametrize("implementation", KERNELS)
-@pytest.mark.parametrize("shape", [*attention_shapes.ODD, attention_shapes.MINI], ids=str)
+@pytest.mark.parametrize("shape", attention_shapes.ODD[:2], ids=str)
 def test_attention_equals_the_reference(shape: attention_shapes.Shape, implementation: Any) -> None:
     inputs = _attention_inputs(shape)
     expected = isolation_attention(*inputs, multiplier=0.5, implementation="xla")
@@ -48,7 +48,7 @@ def test_a_candidate_that_sees_nothing_gets_zero() -> None:
 
 
 def test_tpu_kernel_has_no_races() -> None:
-    inputs = _attention_inputs(attention_shapes.ODD[1])
+    inputs = _attention_inputs(attention_shapes.ODD[0])
     expected = isolation_attention(*inputs, multiplier=0.5, implementation="xla")
     pltpu.reset_tpu_interpret_mode_state()
     got = isolation_attention(
@@ -79,7 +79,7 @@ def test_attention_refuses_shapes_that_do_not_fit() -> None:
 
 
 @pytest.mark.parametrize("implementation", KERNELS)
-@pytest.mark.parametrize("shape", [*matmul_shapes.ODD, matmul_shapes.MODELS["mini projection"]], ids=str)
+@pytest.mark.parametrize("shape", matmul_shapes.ODD[:2], ids=str)
 def test_matmul_equals_the_reference(shape: matmul_shapes.Shape, implementation: Any) -> None:
     rng = np.random.default_rng(shape.inner)
     x, row_scale = quantize_rows(jnp.asarray(rng.standard_normal((shape.rows, shape.inner)), jnp.float32))

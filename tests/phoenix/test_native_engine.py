@@ -154,6 +154,18 @@ def test_candidate_tower_modes() -> None:
         np.testing.assert_allclose(got, np.asarray(expected), atol=2e-6)
 
 
+def test_pallas_engine_equals_the_definition_end_to_end() -> None:
+    config = CONFIGS["right anchored, grouped"]
+    tower = _tower("ranker", config)
+    rng = np.random.default_rng(11)
+    engagements, some = _engagements(config, rng, 6), _candidates(rng, 5)
+    ranker, definition = Ranker(tower, engine="pallas"), Ranker(tower, engine="xla")
+    assert ranker.engine == "pallas"
+    got = ranker.score(ranker.encode(engagements), some)
+    expected = definition.score(definition.encode(engagements), some)
+    np.testing.assert_allclose(got.logits, expected.logits, rtol=1e-4, atol=1e-4)
+
+
 def test_auto_is_native_and_an_instruction_set_that_is_missing_is_refused() -> None:
     tower = _tower("ranker", BASE)
     assert Ranker(tower).engine == "native"

@@ -7,7 +7,7 @@ nobody can see may be left out as long as the others keep their positions (§9 i
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,14 @@ from xfast.phoenix.config import PhoenixConfig
 from xfast.phoenix.layout import layer_prefix
 from xfast.phoenix.model import MASKED, CandidateInputs, ContextInputs, Params, RankerOutput
 
-__all__ = ["ContextCache", "encode_context", "score_candidates", "user_vector"]
+__all__ = ["ContextCache", "Kernel", "encode_context", "score_candidates", "user_vector"]
+
+
+class Kernel(NamedTuple):
+    """Which Pallas kernel runs the candidates' attention."""
+
+    implementation: Literal["xla", "mosaic_tpu", "triton"]
+    interpret: bool
 
 
 class ContextCache(NamedTuple):
@@ -55,10 +62,25 @@ def encode_context(
 
 
 def _attend_context_and_self(
-    config: PhoenixConfig, query: Array, key: Array, value: Array, cache: ContextCache, layer: int, valid: Array
+    config: PhoenixConfig,
+    query: Array,
+    key: Array,
+    value: Array,
+    cache: ContextCache,
+    layer: int,
+    valid: Array,
+    kernel: Kernel | None,
 ) -> Array:
     """Attention of candidates over the context's keys and their own one, [B, C, H*d]."""
     batch, count = query.shape[:2]
+    if kernel is not None:
+        from xfast.kernels.isolation_attention import isolation_attention
+
+        mixed: Array = isolation_attention(
+            query, cache.keys[layer], cache.values[layer], key, value, cache.valid, valid,
+            multiplier=config.attn_output_multiplier, implementation=kernel.implementation, interpret=kernel.interpret,
+        )  # fmt: skip
+        return mixed.reshape(batch, count, -1)
     dtype = query.dtype
     grouped = query.reshape(batch, count, config.num_kv_heads, -1, config.key_size)
     context = jnp.einsum(
@@ -90,8 +112,11 @@ def score_candidates(
     candidates: CandidateInputs,
     positions: Array,
     dtype: DTypeLike = jnp.float32,
+    kernel: Kernel | None = None,
 ) -> RankerOutput:
     """Score candidates [B, C] at RoPE ``positions`` [B, C] against encoded contexts.
+
+    ``kernel`` runs the attention in :mod:`xfast.kernels`; None leaves it to XLA.
 
     Equals :func:`xfast.phoenix.model.ranker` on the same tokens, but for one row that means nothing: an empty slot
     (invalid candidate) without any valid context, which the full pass averages over all tokens.
@@ -100,7 +125,7 @@ def score_candidates(
     for layer in range(config.num_layers):
         x = model.rms_norm(h, params[layer_prefix(layer) + "rms_norm/scale"])
         query, key, value = model.project_qkv(params, config, layer, x, positions)
-        mixed = _attend_context_and_self(config, query, key, value, cache, layer, candidates.valid)
+        mixed = _attend_context_and_self(config, query, key, value, cache, layer, candidates.valid, kernel)
         h = model.close_layer(params, layer, h, mixed)
     return model.heads(params, h)
 

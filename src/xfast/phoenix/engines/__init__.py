@@ -117,26 +117,24 @@ def engine_status() -> dict[EngineName, str]:
     return {
         "native": f"available: C++ kernels for {_native.isa()}; float32, bfloat16, int8; bit-equal scores",
         "xla": "available: the JAX definition; float32, bfloat16",
-        "pallas": "not available: needs a GPU or TPU, and this build has no Pallas engine",
+        "pallas": "available: kernels for TPU (Mosaic) and GPU (Triton); on a CPU in the interpreter, for tests only",
     }
 
 
-def _resolve(engine: str, precision: str) -> Literal["native", "xla"]:
+def _resolve(engine: str, precision: str) -> Literal["native", "xla", "pallas"]:
     if engine not in ("auto", "native", "xla", "pallas"):
         raise ParameterError(f"engine is {engine!r}, must be one of auto, native, xla, pallas")
     if precision not in ("float32", "bfloat16", "int8"):
         raise ParameterError(f"precision is {precision!r}, must be one of float32, bfloat16, int8")
-    if engine == "pallas":
-        raise NotImplementedError(f"engine='pallas': {engine_status()['pallas']}; 'native', 'xla' and 'auto' run here")
-    if engine == "xla" and precision == "int8":
-        raise NotImplementedError("precision='int8': the xla engine computes in float32 or bfloat16 only")
+    if engine in ("xla", "pallas") and precision == "int8":
+        raise NotImplementedError(f"precision='int8': the {engine} engine computes in float32 or bfloat16 only")
     if engine == "auto":
-        return "xla" if _accelerator() is not None and precision != "int8" else "native"
-    return "native" if engine == "native" else "xla"
+        return "pallas" if _accelerator() in ("gpu", "tpu") and precision != "int8" else "native"
+    return cast(Literal["native", "xla", "pallas"], engine)
 
 
 def ranker_engine(tower: Tower, engine: str, precision: str, *, deterministic: bool) -> RankerEngine:
-    """Build the engine that ``engine`` names; ``auto`` is ``native`` on CPUs and ``xla`` where JAX has an accelerator.
+    """Build the engine that ``engine`` names; ``auto`` is ``native`` on CPUs, ``pallas`` where JAX has a GPU or TPU.
 
     Raises
     ------
@@ -145,13 +143,15 @@ def ranker_engine(tower: Tower, engine: str, precision: str, *, deterministic: b
     NotImplementedError
         One that cannot run, with the reason.
     """
-    if _resolve(engine, precision) == "native":
+    chosen = _resolve(engine, precision)
+    if chosen == "native":
         from xfast.phoenix.engines.native import NativeRanker
 
         return NativeRanker(tower, cast(Precision, precision))
-    from xfast.phoenix.engines.xla import XlaRanker
+    from xfast.phoenix.engines.xla import XlaRanker, attention_kernel
 
-    return XlaRanker(tower, precision, deterministic=deterministic)
+    kernel = attention_kernel() if chosen == "pallas" else None
+    return XlaRanker(tower, precision, deterministic=deterministic, kernel=kernel)
 
 
 def retrieval_engine(tower: Tower, engine: str, precision: str) -> RetrievalEngine:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xfast.phoenix import cached, model
-from xfast.phoenix.cached import ContextCache
+from xfast.phoenix.cached import ContextCache, Kernel
 from xfast.phoenix.config import PhoenixConfig
 from xfast.phoenix.engines import EngineScores, Precision
 from xfast.phoenix.features import CandidateFeatures, ContextFeatures
@@ -124,9 +124,11 @@ def _encode(params: Any, context: Any, positions: Any, *, config: PhoenixConfig,
     return cached.encode_context(params, config, context, positions, dtype)
 
 
-@_jit
-def _score(params: Any, cache: Any, candidates: Any, positions: Any, *, config: PhoenixConfig, dtype: Any) -> Any:
-    return _with_probabilities(cached.score_candidates(params, config, cache, candidates, positions, dtype))
+@partial(jax.jit, static_argnames=("config", "dtype", "kernel"))
+def _score(
+    params: Any, cache: Any, candidates: Any, positions: Any, *, config: PhoenixConfig, dtype: Any, kernel: Any
+) -> Any:
+    return _with_probabilities(cached.score_candidates(params, config, cache, candidates, positions, dtype, kernel))
 
 
 @_jit
@@ -149,17 +151,26 @@ def _device_params(params: Mapping[str, F32], dtype: Any) -> dict[str, jax.Array
     return {key: jnp.asarray(value, dtype if key.endswith("/w") else jnp.float32) for key, value in params.items()}
 
 
+def attention_kernel() -> Kernel:
+    """The attention kernel for JAX's default backend; on a CPU the TPU's, interpreted."""
+    backend = jax.default_backend()
+    return Kernel("triton" if backend == "gpu" else "mosaic_tpu", interpret=backend == "cpu")
+
+
 class _Encoded(NamedTuple):
     cache: ContextCache
     bucket: int
 
 
 class XlaRanker:
-    """The ranker on XLA; see :class:`xfast.phoenix.engines.RankerEngine`."""
+    """The ranker on XLA; see :class:`xfast.phoenix.engines.RankerEngine`.
 
-    name = "xla"
+    With ``kernel`` the candidates' attention runs in a Pallas kernel, and the engine calls itself ``pallas``.
+    """
 
-    def __init__(self, tower: Tower, precision: str, *, deterministic: bool) -> None:
+    def __init__(self, tower: Tower, precision: str, *, deterministic: bool, kernel: Kernel | None = None) -> None:
+        self.name = "xla" if kernel is None else "pallas"
+        self._kernel = kernel
         self.precision: Precision = "bfloat16" if precision == "bfloat16" else "float32"
         self._config = tower.config
         self._dtype = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
@@ -195,7 +206,7 @@ class XlaRanker:
     ) -> list[EngineScores]:
         size = _bucket(max(len(c) for c in candidates), self._candidate_buckets)
         inputs, positions = candidate_inputs(candidates, size, rows)
-        outputs = _fetch(_score(self._params, cache, inputs, positions, **self._static))
+        outputs = _fetch(_score(self._params, cache, inputs, positions, kernel=self._kernel, **self._static))
         return [EngineScores(*(x[i, : len(c)] for x in outputs)) for i, c in enumerate(candidates)]
 
     def score_batch(self, encoded: Sequence[_Encoded], candidates: Sequence[CandidateFeatures]) -> list[EngineScores]:
