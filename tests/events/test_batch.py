@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.events.conftest import EVENTS
 from xfast.errors import ParameterError
-from xfast.events import EventBatch, Follow, Kind, Media, MediaKind, NetworkEvent, Post, Ragged
+from xfast.events import EventBatch, Follow, Kind, Media, MediaKind, NetworkEvent, Post, Ragged, encode_all
 from xfast.ids import SNOWFLAKE_EPOCH_MS, snowflake_time_ms
 
 BATCHES = st.lists(EVENTS, max_size=12)
@@ -20,6 +20,9 @@ def test_there_and_back(events: list[NetworkEvent]) -> None:
     batch = EventBatch.from_events(events)
     assert list(batch) == events and len(batch) == len(events)
     assert sum(batch.counts().values()) == len(events)
+    messages = batch.to_bytes()
+    assert messages == encode_all(events)
+    assert list(EventBatch.from_bytes(messages)) == events
 
 
 @given(BATCHES, st.data())

@@ -101,6 +101,8 @@ def test_enum_values_of_a_later_release_read_as_unknown() -> None:
     message = message_class("xfast.events.NetworkEvent")()
     message.account.user_id, message.account.state = 3, 99
     assert NetworkEvent.from_bytes(message.SerializeToString()).body.state is AccountState.UNKNOWN
+    message.account.state = 99_999
+    assert EventBatch.from_bytes([message.SerializeToString()])[0].body.state is AccountState.UNKNOWN
 
 
 def test_broken_bytes_name_the_message() -> None:

@@ -111,7 +111,7 @@ class EventBatch:
             An unknown or missing field, a wrong length, or values that do not fit the column.
         """
         which = _kind(kind)
-        times = np.atleast_1d(np.asarray(time_ms)).astype(np.int64, copy=False)
+        times = _typed(np.atleast_1d(np.asarray(time_ms)), np.dtype(np.int64), f"{which.label} time_ms")
         count = times.size
         if times.ndim != 1:
             raise ParameterError(f"time_ms has shape {times.shape}, must have one axis")
@@ -154,9 +154,17 @@ class EventBatch:
         DataError
             A message is not a ``NetworkEvent``; the note names its index.
         """
-        from xfast.events.wire import decode_all
+        from xfast.events.wire import decode_columns
 
-        return cls.from_events(decode_all(messages))
+        found = decode_columns(messages)
+        tables = {}
+        for kind, values in found.values.items():
+            rows = np.array(found.rows[kind], np.int64)
+            lists = zip(SCHEMAS[kind], zip(*values))
+            data = {field.name: _column(field, _fitting(field, column), rows.size, kind) for field, column in lists}
+            tables[kind] = Columns(kind, rows, MappingProxyType(data))
+        ids = np.array(found.event_id, np.uint64)
+        return cls(ids, np.array(found.time_ms, np.int64), np.array(found.kind, np.uint8), tables, found.unknown)
 
     @classmethod
     def concat(cls, batches: Iterable[EventBatch]) -> EventBatch:
@@ -233,9 +241,18 @@ class EventBatch:
 
     def to_bytes(self) -> list[bytes]:
         """Encode every event as protobuf, in order."""
-        from xfast.events.wire import encode_all
+        from xfast.events.wire import encode_columns
 
-        return encode_all(self)
+        result: list[bytes] = [b""] * len(self)
+        for kind, table in self._tables.items():
+            columns = [_wire(field, table.data[field.name]) for field in SCHEMAS[kind]]
+            names = [field.name for field in SCHEMAS[kind]]
+            times, ids = self.time_ms[table.rows].tolist(), self.event_id[table.rows].tolist()
+            for row, data in zip(table.rows.tolist(), encode_columns(kind, ids, times, names, zip(*columns))):
+                result[row] = data
+        for row, data in zip(np.flatnonzero(self.kind == Kind.UNKNOWN).tolist(), self.unknown):
+            result[row] = data
+        return result
 
     # Reordering -------------------------------------------------------------------------------------------------------
 
@@ -409,6 +426,21 @@ def _python(field: Field, column: Any) -> list[Any]:
         members = {member.value: member for member in enum}
         return [members.get(value, members[0]) for value in values]
     return values
+
+
+def _fitting(field: Field, values: tuple[Any, ...]) -> list[Any]:
+    """Decoded values as a list; a named number that a later release added and that fits no byte reads as unknown."""
+    if field.column.enum is not None:
+        return [value if 0 <= value < 256 else 0 for value in values]
+    return list(values)
+
+
+def _wire(field: Field, column: Any) -> list[Any]:
+    """The values of a column as protobuf takes them."""
+    if isinstance(column, Ragged) and field.column.dtype == "media":
+        items = [{"kind": kind, "duration_ms": duration} for kind, duration in column.values.tolist()]
+        return [items[start:stop] for start, stop in pairwise(column.offsets.tolist())]
+    return list(column.tolist())
 
 
 _MEDIA_KINDS = {member.value: member for member in MediaKind}

@@ -7,15 +7,19 @@ that works with every release of the protobuf runtime and never clashes with ano
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from operator import attrgetter
+from typing import Any, TypeVar
 
 from xfast.errors import DataError, ParameterError
 from xfast.events.model import BODIES, SCHEMAS, Field, Kind, Media, MediaKind, NetworkEvent, Unknown
 
 _U64 = (1 << 64) - 1
+_KINDS = {kind.label: kind for kind in BODIES}
+_T = TypeVar("_T")
 
 
 @cache
@@ -80,7 +84,7 @@ def decode(data: bytes) -> NetworkEvent:
     name = message.WhichOneof("body")
     if name is None:
         return NetworkEvent(Unknown(bytes(data)), message.time_ms, message.event_id)
-    kind = Kind[name.upper()]
+    kind = _KINDS[name]
     inner = getattr(message, name)
     body = BODIES[kind](**{field: read(getattr(inner, field)) for field, read in _READERS[kind]})
     return NetworkEvent(body, message.time_ms, message.event_id)
@@ -145,11 +149,70 @@ def decode_all(messages: Iterable[bytes]) -> list[NetworkEvent]:
     DataError
         A message is not a ``NetworkEvent``; the note names its index.
     """
-    events = []
+    return [_located(decode, data, index) for index, data in enumerate(messages)]
+
+
+def _located(read: Callable[[bytes], _T], data: bytes, index: int) -> _T:
+    try:
+        return read(data)
+    except DataError as error:
+        error.add_note(f"message {index} of the sequence")
+        raise
+
+
+@dataclass(slots=True)
+class Decoded:
+    """What :func:`decode_columns` found: the envelope of every message, and per variant its rows and field values."""
+
+    event_id: list[int]
+    time_ms: list[int]
+    kind: list[int]
+    rows: dict[Kind, list[int]]
+    values: dict[Kind, list[tuple[Any, ...]]]
+    unknown: list[bytes]
+
+
+# Reads all fields of a message in one call; protobuf's own attribute lookup is the cost of decoding.
+_GETTERS = {kind: attrgetter(*(field.name for field in schema)) for kind, schema in SCHEMAS.items()}
+_MEDIA_AT = {
+    kind: [place for place, field in enumerate(schema) if field.column.dtype == "media"]
+    for kind, schema in SCHEMAS.items()
+}
+
+
+def decode_columns(messages: Iterable[bytes]) -> Decoded:
+    """Decode messages without a Python event for each: about three times as fast as :func:`decode_all`."""
+    found = Decoded([], [], [], {}, {}, [])
     for index, data in enumerate(messages):
+        message = _located(_parse, data, index)
+        name = message.WhichOneof("body")
+        found.event_id.append(message.event_id)
+        found.time_ms.append(message.time_ms)
+        if name is None:
+            found.kind.append(Kind.UNKNOWN)
+            found.unknown.append(bytes(data))
+            continue
+        kind = _KINDS[name]
+        values = _GETTERS[kind](getattr(message, name))
+        for place in _MEDIA_AT[kind]:
+            media = [Media(_enum(MediaKind, item.kind), item.duration_ms) for item in values[place]]
+            values = (*values[:place], media, *values[place + 1 :])
+        found.kind.append(kind)
+        found.rows.setdefault(kind, []).append(index)
+        found.values.setdefault(kind, []).append(values)
+    return found
+
+
+def encode_columns(
+    kind: Kind, event_id: Iterable[int], time_ms: Iterable[int], names: Sequence[str], rows: Iterable[tuple[Any, ...]]
+) -> list[bytes]:
+    """Encode events of one variant from the values of its fields, in the order of ``names``."""
+    event, variant = _event_class(), kind.label
+    result = []
+    for number, time, values in zip(event_id, time_ms, rows):
         try:
-            events.append(decode(data))
-        except DataError as error:
-            error.add_note(f"message {index} of the sequence")
-            raise
-    return events
+            message = event(event_id=number, time_ms=time, **{variant: dict(zip(names, values))})
+        except ValueError as error:
+            raise ParameterError(f"{variant} event cannot be encoded: {error}") from None
+        result.append(message.SerializeToString(deterministic=True))
+    return result
