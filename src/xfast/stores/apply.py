@@ -19,7 +19,7 @@ from xfast.actions import PROTO
 from xfast.events import AccountState, EventBatch, Kind
 from xfast.sketch import BloomFilter, MinHash
 from xfast.stores.database import Column, Session, Type
-from xfast.stores.erase import erase_user
+from xfast.stores.erase import ERASED_POST, erase_user
 from xfast.stores.model import Applied, Relation
 
 __all__ = ["COUNTERS", "Applier", "FilterOptions", "Touched"]
@@ -284,6 +284,13 @@ class Applier:
                 if subject_id:
                     entries.append(((subject, subject_id, clean(label)), time, int(not removed), "label", extra))
         latest = self._latest(entries)
+        gone = self._session.select(
+            "SELECT p.post_id FROM {r} JOIN posts p ON p.post_id = r.id WHERE p.deleted = ?",
+            [("id", "id", sorted({subject_id for subject, subject_id, _ in latest if subject == 0}))],
+            (ERASED_POST,),
+        )
+        for key in [key for key in latest if key[0] == 0 and (key[1],) in gone]:
+            del latest[key]
         keys: Layout = (("subject", "int"), ("subject_id", "id"), ("label", "text"))
         known = self._session.select(
             """SELECT e.subject, e.subject_id, e.label, e.time_ms, e.active FROM {r} JOIN labels e
@@ -376,6 +383,7 @@ class Applier:
         deltas: Counter[tuple[int, int]] = Counter()
         rows = []
         stored = {(post,): (old[0], 1 - old[1]) for post, old in known.items()}
+        latest = {key: entry for key, entry in latest.items() if known.get(key[0], (0, 0))[1] != ERASED_POST}
         for (post,), time, active, extra in self._newer(latest, stored):
             old = known.get(post)
             if old is not None and not old[1]:

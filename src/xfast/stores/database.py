@@ -380,12 +380,10 @@ class Postgres(Database):
         return (self._psycopg.Error,)
 
     def connect(self) -> Session:
-        connection = self._psycopg.connect(
-            self._url,
-            autocommit=True,
-            connect_timeout=max(2, self._timeout_ms // 1000),
-            options=f"-c statement_timeout={self._timeout_ms}",
-        )
+        settings: dict[str, Any] = self._psycopg.conninfo.conninfo_to_dict(self._url)
+        settings.setdefault("connect_timeout", max(2, self._timeout_ms // 1000))
+        settings["options"] = f"{settings.get('options') or ''} -c statement_timeout={self._timeout_ms}"
+        connection = self._psycopg.connect(**settings, autocommit=True)
         return _PostgresSession(connection)
 
     def begin(self, session: Session) -> None:

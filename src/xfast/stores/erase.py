@@ -6,7 +6,10 @@ from xfast.events import AccountState
 from xfast.stores.database import Session
 from xfast.stores.model import EraseReceipt, Relation
 
-__all__ = ["erase_user"]
+__all__ = ["ERASED_POST", "erase_user"]
+
+#: In the column ``deleted``: gone for good, not even a later event about it counts.
+ERASED_POST = 2
 
 # What names the user as its owner; posts come first, because what hangs on them is found through them.
 _OF_POSTS = (
@@ -36,7 +39,14 @@ _NUMBERS = (
     "quoted_post_id", "quoted_user_id", "conversation_id", "subscription_author_id", "nullcast",
 )  # fmt: skip
 _BLANK = ", ".join(
-    [*(f"{name} = 0" for name in _NUMBERS), "text = ''", "language = ''", "media = ?", "topics = ?", "deleted = 1"]
+    [
+        *(f"{name} = 0" for name in _NUMBERS),
+        "text = ''",
+        "language = ''",
+        "media = ?",
+        "topics = ?",
+        f"deleted = {ERASED_POST}",
+    ]
 )
 
 
