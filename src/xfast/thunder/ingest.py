@@ -1,0 +1,208 @@
+"""Ingestion into the post store: messages to columns in C++, applied, and saved together with their positions."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from xfast.errors import ParameterError
+from xfast.thunder import _wire
+from xfast.thunder.clock import Clock, SystemClock
+from xfast.thunder.sources import Messages, Positions, decode_positions, encode_positions
+from xfast.thunder.store import AccountState, PostStore
+
+logger = logging.getLogger(__name__)
+
+Encoding = Literal["in_network", "network"]
+"""What the messages are: compact ``InNetworkEvent``s, or ``NetworkEvent``s that are mapped on the way."""
+
+FAULTS = {
+    1: "ends inside a field",
+    2: "a varint of more than ten bytes",
+    3: "an impossible field number or wire type",
+    4: "a group that does not match",
+    5: "no event inside",
+    6: "the post id is missing",
+}
+"""Why a message cannot be read, by the number of csrc/eventlog/wire.h."""
+
+# AccountState of network_event.proto.
+ACCOUNT_STATES: dict[int, AccountState] = {
+    1: "active",
+    2: "suspended",
+    3: "protected",
+    4: "deactivated",
+    5: "erased",
+}
+
+
+def decode(
+    messages: Messages,
+    encoding: Encoding,
+    *,
+    now: float,
+    min_video_duration_ms: int = 0,
+    retention_seconds: int = 0,
+    stamp_deletes_now: bool = False,
+) -> _wire.InNetworkColumns:
+    """Decode messages to columns; the rules of the mapping are those of THUNDER §6 and matter to ``"network"`` only."""
+    if encoding == "in_network":
+        return _wire.decode_in_network(messages.payloads, messages.starts, messages.sizes)
+    return _wire.decode_network(
+        messages.payloads,
+        messages.starts,
+        messages.sizes,
+        min_video_duration_ms=min_video_duration_ms,
+        now=int(now),
+        retention_seconds=retention_seconds,
+        stamp_deletes_now=stamp_deletes_now,
+    )
+
+
+def bad_messages(columns: _wire.InNetworkColumns) -> list[tuple[int, str]]:
+    """Return index and reason of the messages that could not be read."""
+    return [
+        (index, FAULTS[fault])
+        for index, fault in zip(columns.bad_index.tolist(), columns.bad_fault.tolist(), strict=True)
+    ]
+
+
+class StoreTarget:
+    """A :class:`~xfast.thunder.PostStore` as the target of a consumer.
+
+    Creates of a batch are applied first, then deletes (THUNDER §2), then account states.
+
+    Parameters
+    ----------
+    store
+        The store.
+    snapshots
+        Where snapshots go; None keeps the state in memory only.
+    positions
+        Where the store's state stands, from its snapshot.
+    encoding, min_video_duration_ms
+        What the messages are, and the shortest video that counts as one (``"network"`` only).
+    replay_seconds
+        How far back a store without positions begins to read. None: at the very beginning, since the states of accounts
+        may be older than any post in the retention.
+    trim_seconds, snapshot_seconds
+        How often to trim, once serving, and to save.
+    clock
+        Time.
+    """
+
+    def __init__(
+        self,
+        store: PostStore,
+        snapshots: Any = None,
+        positions: bytes = b"",
+        *,
+        encoding: Encoding = "in_network",
+        min_video_duration_ms: int = 0,
+        replay_seconds: float | None = None,
+        trim_seconds: float = 120.0,
+        snapshot_seconds: float = 300.0,
+        clock: Clock | None = None,
+    ) -> None:
+        if encoding not in ("in_network", "network"):
+            raise ParameterError(f"encoding is {encoding!r}, must be 'in_network' or 'network'")
+        for name, value in (("trim_seconds", trim_seconds), ("snapshot_seconds", snapshot_seconds)):
+            if not value > 0:
+                raise ParameterError(f"{name} is {value}, must be positive")
+        if min_video_duration_ms < 0:
+            raise ParameterError(f"min_video_duration_ms is {min_video_duration_ms}, must not be negative")
+        self.store, self.snapshots = store, snapshots
+        self.encoding: Encoding = encoding
+        self.min_video_duration_ms = min_video_duration_ms
+        self.replay_seconds = replay_seconds
+        self.trim_seconds, self.snapshot_seconds = trim_seconds, snapshot_seconds
+        self.clock: Clock = clock or SystemClock()
+        self.counts: Counter[str] = Counter()
+        self._positions = decode_positions(positions)
+        self._serving = False
+        self._next_trim = self._next_save = self.clock.monotonic()
+        self._next_save += snapshot_seconds
+
+    def positions(self) -> Positions:
+        """See :class:`~xfast.thunder.consumer.Target`."""
+        return dict(self._positions)
+
+    def since(self) -> float:
+        """See :class:`~xfast.thunder.consumer.Target`."""
+        return 0.0 if self.replay_seconds is None else self.clock.now() - self.replay_seconds
+
+    def apply(self, messages: Messages) -> Sequence[tuple[int, str]]:
+        """See :class:`~xfast.thunder.consumer.Target`."""
+        now = self.clock.now()
+        columns = decode(
+            messages,
+            self.encoding,
+            now=now,
+            min_video_duration_ms=self.min_video_duration_ms,
+            retention_seconds=self.store.retention_seconds,
+        )
+        creates = columns.creates()
+        inserted = self.store.insert(creates, now=now) if len(creates["post_id"]) else 0
+        if len(columns.deleted_id):
+            self.store.delete(columns.deleted_id, columns.deleted_at, now=now)
+        unknown_states = self._apply_accounts(columns)
+        self.counts.update(
+            creates=len(creates["post_id"]),
+            inserted=inserted,
+            deletes=len(columns.deleted_id),
+            accounts=len(columns.account_id),
+            empty=columns.empty,
+            unknown=columns.unknown + unknown_states,
+            other=columns.other,
+            nullcast=columns.nullcast,
+            late_deletes=columns.late_deletes,
+            malformed=len(columns.bad_index),
+        )
+        return bad_messages(columns)
+
+    def _apply_accounts(self, columns: _wire.InNetworkColumns) -> int:
+        """Set account states in order: within a batch the last state of a user wins. Return how many are unknown."""
+        states, ids = columns.account_state, columns.account_id
+        unknown = 0
+        # Runs of one state go in one call; states alternate rarely.
+        edges = np.flatnonzero(np.diff(states)) + 1 if len(states) else []
+        for users, run in zip(np.split(ids, edges), np.split(states, edges), strict=True):
+            state = ACCOUNT_STATES.get(int(run[0])) if len(run) else None
+            if state is None:
+                unknown += len(run)
+            else:
+                self.store.set_account_state(users, state)
+        return unknown
+
+    def caught_up(self) -> None:
+        """Finalise the store and begin to trim."""
+        self.store.finalize(now=self.clock.now())
+        self._serving = True
+        self._next_trim = self.clock.monotonic() + self.trim_seconds
+
+    def tick(self) -> None:
+        """Trim when it is due."""
+        if self._serving and self.clock.monotonic() >= self._next_trim:
+            self._next_trim = self.clock.monotonic() + self.trim_seconds
+            self.counts["trimmed"] += self.store.trim(now=self.clock.now())
+
+    def save_due(self) -> bool:
+        """See :class:`~xfast.thunder.consumer.Target`."""
+        return self.snapshots is not None and self.clock.monotonic() >= self._next_save
+
+    def save(self, positions: Positions) -> None:
+        """Write a snapshot that carries the positions."""
+        self._next_save = self.clock.monotonic() + self.snapshot_seconds
+        self._positions = positions
+        if self.snapshots is not None:
+            self.snapshots.save(self.store, encode_positions(positions))
+
+
+def dead_letter_path(folder: str | Path) -> Path:
+    """Return the usual place of dead letters beside snapshots or a log."""
+    return Path(folder) / "dead_letters.jsonl"
