@@ -16,6 +16,10 @@ elseif(NOT XFAST_SANITIZE STREQUAL "")
   message(FATAL_ERROR "XFAST_SANITIZE is '${XFAST_SANITIZE}'; it takes 'address', 'thread' or nothing")
 endif()
 
+if(XFAST_FUZZ)
+  target_compile_options(xfast_options INTERFACE -fsanitize-coverage=trace-pc)
+endif()
+
 # A static library of one room of csrc, free of Python.
 function(xfast_library name)
   add_library(${name} STATIC ${ARGN})
