@@ -2,9 +2,9 @@
 
 namespace xfast::wire {
 
-std::uint64_t Reader::long_varint() {
+std::uint64_t Reader::long_varint(int max_bytes) {
   std::uint64_t value = 0;
-  for (int shift = 0; shift < 70; shift += 7) {
+  for (int shift = 0; shift < 7 * max_bytes; shift += 7) {
     if (at_ == end_) {
       fail(Fault::truncated);
       return 0;

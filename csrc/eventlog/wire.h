@@ -21,7 +21,7 @@ struct Slice {
 enum class Fault : std::uint8_t {
   none = 0,
   truncated = 1,     // ends inside a field
-  bad_varint = 2,    // more than ten bytes
+  bad_varint = 2,    // more than ten bytes, five in a tag or size
   bad_tag = 3,       // field number 0 or beyond 2^29 - 1, or a wire type that does not exist
   bad_group = 4,     // a group that ends without a start, with another number, or nests too deep
   no_variant = 5,    // nothing inside
@@ -41,7 +41,7 @@ class Reader {
   // Moves to the next field; false at the end of the message or at a fault.
   bool next() {
     if (at_ == end_ || fault_ != Fault::none) return false;
-    const std::uint64_t tag = varint();
+    const std::uint64_t tag = short_varint();
     number = static_cast<std::uint32_t>(tag >> 3);
     type = static_cast<std::uint32_t>(tag & 7);
     if (fault_ == Fault::none && (tag > 0xFFFFFFFFu || number == 0 || type > kFixed32)) fail(Fault::bad_tag);
@@ -51,14 +51,14 @@ class Reader {
   // A function of its own for the rare long varint keeps the one-byte case inlined.
   std::uint64_t varint() {
     if (at_ < end_ && *at_ < 0x80) return *at_++;
-    return long_varint();
+    return long_varint(kMaxVarint);
   }
 
   std::uint64_t fixed64() { return fixed<std::uint64_t>(); }
   std::uint32_t fixed32() { return fixed<std::uint32_t>(); }
 
   Bytes bytes() {
-    const std::uint64_t size = varint();
+    const std::uint64_t size = short_varint();
     if (fault_ == Fault::none && size > static_cast<std::uint64_t>(end_ - at_)) fail(Fault::truncated);
     if (fault_ != Fault::none) return {};
     const Bytes result(at_, static_cast<std::size_t>(size));
@@ -73,6 +73,7 @@ class Reader {
   std::uint32_t type = 0;
 
  private:
+  static constexpr int kMaxVarint = 10, kMaxShortVarint = 5;
   static constexpr int kMaxDepth = 100;  // what protobuf's own parsers allow
 
   void fail(Fault fault) {
@@ -94,7 +95,12 @@ class Reader {
     return value;
   }
 
-  std::uint64_t long_varint();
+  // Tags and sizes are 32-bit numbers: protobuf's own parsers take five bytes at most.
+  std::uint64_t short_varint() {
+    if (at_ < end_ && *at_ < 0x80) return *at_++;
+    return long_varint(kMaxShortVarint);
+  }
+  std::uint64_t long_varint(int max_bytes);
   void skip(std::uint32_t field_type, std::uint32_t field_number, int depth);
 
   const std::uint8_t* at_;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,9 @@ def mutate(data: bytes, edits: list[tuple[str, int, int]]) -> bytes:
     return bytes(result)
 
 
-edits = st.lists(st.tuples(st.sampled_from(["set", "insert", "cut"]), st.integers(0, 200), st.integers(0, 255)), max_size=4)
+edits = st.lists(
+    st.tuples(st.sampled_from(["set", "insert", "cut"]), st.integers(0, 200), st.integers(0, 255)), max_size=4
+)
 
 
 @settings(max_examples=400)
@@ -277,7 +280,7 @@ def test_encoding_is_what_protobuf_reads_and_keeps_the_order(events: list[Any]) 
         else:
             messages.append(in_network(account_state_event={"user_id": 77, "state": event}))
     data, offsets, keys, variants = _wire.decode_in_network(messages).encode()
-    encoded = [data[a:b] for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+    encoded = [data[a:b] for a, b in pairwise(offsets.tolist())]
     assert len(encoded) == len(events) == len(keys)
     for event, again, variant in zip(events, encoded, variants.tolist(), strict=True):
         message = parse(again)

@@ -23,7 +23,7 @@ Encoding = Literal["in_network", "network"]
 
 FAULTS = {
     1: "ends inside a field",
-    2: "a varint of more than ten bytes",
+    2: "a varint of too many bytes",
     3: "an impossible field number or wire type",
     4: "a group that does not match",
     5: "no event inside",
@@ -170,9 +170,11 @@ class StoreTarget:
         states, ids = columns.account_state, columns.account_id
         unknown = 0
         # Runs of one state go in one call; states alternate rarely.
-        edges = np.flatnonzero(np.diff(states)) + 1 if len(states) else []
+        if len(states) == 0:
+            return 0
+        edges = np.flatnonzero(np.diff(states)) + 1
         for users, run in zip(np.split(ids, edges), np.split(states, edges), strict=True):
-            state = ACCOUNT_STATES.get(int(run[0])) if len(run) else None
+            state = ACCOUNT_STATES.get(int(run[0]))
             if state is None:
                 unknown += len(run)
             else:
