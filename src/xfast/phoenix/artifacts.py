@@ -10,6 +10,7 @@ import json
 import math
 import zipfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
@@ -158,8 +159,9 @@ class Artifacts:
 class _Folder:
     """Files below the artifact root, in a directory or in a zip."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, files: ExitStack) -> None:
         self.path = path
+        self._open_files = files
         self._outer: Region | None = None
         self._archive: zipfile.ZipFile | None = None
         if path.is_dir():
@@ -168,8 +170,8 @@ class _Folder:
             names = {f.relative_to(path).as_posix(): f for f in found}
             self._files: dict[str, Any] = self._below_root(names)
         elif path.exists():
-            self._outer = Region.of_file(path, path.name)
-            self._archive = self._outer.zip()
+            self._outer = Region.of_file(path, path.name, files)
+            self._archive = files.enter_context(self._outer.zip())
             infos = {i.filename: i for i in self._archive.infolist() if not i.filename.endswith("/")}
             self._files = self._below_root(infos)
         else:
@@ -201,7 +203,7 @@ class _Folder:
         if name not in self._files:
             raise ArtifactError(f"{name}: missing in {self.path}")
         if self._archive is None or self._outer is None:
-            return Region.of_file(self._files[name], name)
+            return Region.of_file(self._files[name], name, self._open_files)
         return self._outer.member(self._archive, self._files[name], name)
 
 
@@ -222,7 +224,11 @@ def load_artifacts(path: str | Path, *, config_overrides: Mapping[str, Any] | No
         A file is missing, malformed or of the wrong shape; the message names the file and the key.
     """
     path = Path(path)
-    folder = _Folder(path)
+    with ExitStack() as files:
+        return Artifacts(str(path), _load_parts(_Folder(path, files), config_overrides))
+
+
+def _load_parts(folder: _Folder, config_overrides: Mapping[str, Any] | None) -> dict[str, Any]:
     parts: dict[str, Any] = {}
     for tower in TOWERS:
         if f"{tower}/config.json" in folder:
@@ -234,7 +240,7 @@ def load_artifacts(path: str | Path, *, config_overrides: Mapping[str, Any] | No
     if SEQUENCE_FILE in folder:
         config = (parts.get("retrieval") or parts["ranker"]).config
         parts["example_sequence"] = _read_sequence(folder.region(SEQUENCE_FILE), config.num_actions)
-    return Artifacts(str(path), parts)
+    return parts
 
 
 def _load_tower(folder: _Folder, name: TowerName, overrides: Mapping[str, Any] | None) -> Tower:
@@ -248,7 +254,7 @@ def _load_tower(folder: _Folder, name: TowerName, overrides: Mapping[str, Any] |
     file = f"{name}/model_params.npz"
     params = _read_params(folder.region(file), param_shapes(config, name))
     file = f"{name}/embedding_tables.npz"
-    arrays = _unwrap(read_npz(folder.region(file), mapped=True), ("user_embeddings", "item_embeddings"))
+    arrays = _unwrap(read_npz(folder.region(file), mapped="rows"), ("user_embeddings", "item_embeddings"))
     tables = {}
     for kind in ("user", "item", "author"):
         key = f"{kind}_embeddings"
@@ -261,13 +267,14 @@ def _load_tower(folder: _Folder, name: TowerName, overrides: Mapping[str, Any] |
 def load_params(path: str | Path, config: PhoenixConfig, tower: TowerName) -> dict[str, F32]:
     """Dense parameters of a tower from a ``model_params.npz``, as float32 by published key."""
     file = Path(path)
-    params = _read_params(Region.of_file(file, file.name), param_shapes(config, tower))
+    with ExitStack() as files:
+        params = _read_params(Region.of_file(file, file.name, files), param_shapes(config, tower))
     check_params(params, config, tower, file.name)
     return params
 
 
 def _read_params(region: Region, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, F32]:
-    arrays = _unwrap(read_npz(region, mapped=False), tuple(shapes))
+    arrays = _unwrap(read_npz(region), tuple(shapes))
     wanted = [key for key in (*shapes, LOG_TEMPERATURE) if key in arrays]
     return {key: as_float32(float_view(arrays[key], f"{region.name}: {key!r}")) for key in wanted}
 
@@ -311,11 +318,12 @@ def _check_shape(file: str, key: str, shape: tuple[int, ...], wanted: tuple[int,
 def load_corpus(path: str | Path) -> Corpus:
     """Load a corpus file (``post_ids``, ``author_ids``, ``candidate_representations``, optional topics)."""
     file = Path(path)
-    return _read_corpus(Region.of_file(file, file.name))
+    with ExitStack() as files:
+        return _read_corpus(Region.of_file(file, file.name, files))
 
 
 def _read_corpus(region: Region) -> Corpus:
-    arrays = _unwrap(read_npz(region, mapped=True), ("post_ids", "author_ids"))
+    arrays = _unwrap(read_npz(region, mapped="whole"), ("post_ids", "author_ids"))
     for key in ("post_ids", "author_ids", "candidate_representations"):
         if key not in arrays:
             raise ArtifactError(f"{region.name}: {key!r} is missing")
@@ -356,7 +364,8 @@ def check_corpus(corpus: Corpus, tower: Tower, file: str) -> None:
 def load_sequence(path: str | Path, num_actions: int) -> Engagements:
     """Load an ``example_sequence.json``; action indices >= ``num_actions`` are dropped (PHOENIX §7)."""
     file = Path(path)
-    return _read_sequence(Region.of_file(file, file.name), num_actions)
+    with ExitStack() as files:
+        return _read_sequence(Region.of_file(file, file.name, files), num_actions)
 
 
 def _read_sequence(region: Region, num_actions: int) -> Engagements:

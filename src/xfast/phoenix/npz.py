@@ -16,10 +16,12 @@ import shutil
 import struct
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -34,25 +36,31 @@ _LOCAL_HEADER = struct.Struct("<4s22xHH")
 _ALIGNMENT = 64
 _PADDING_FIELD = 0xD935  # id of the zip extra field that Android's zipalign pads with; readers skip it
 _PICKLE_LIMIT = 1 << 30
+# What zipfile raises on damaged, cut, encrypted or exotically compressed members.
+UNPACKING_ERRORS = (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError, ValueError)
 
 
 @dataclass(frozen=True)
 class Region:
-    """A file, or a stretch of one: ``size`` bytes from ``offset`` of ``handle``. ``name`` is what errors say."""
+    """A file, or a stretch of one: ``size`` bytes from ``offset`` of ``handle``. ``name`` is what errors say.
+
+    Files close with ``files``; what was mapped out of them stays.
+    """
 
     name: str
     handle: IO[bytes]
     offset: int
     size: int
+    files: ExitStack
 
     @classmethod
-    def of_file(cls, path: Path, name: str) -> Region:
+    def of_file(cls, path: Path, name: str, files: ExitStack) -> Region:
         """Open a file."""
         try:
-            handle = path.open("rb")
+            handle = files.enter_context(path.open("rb"))
         except OSError as error:
             raise ArtifactError(f"{name}: cannot be opened ({error.strerror}) at {path}") from error
-        return cls(name, handle, 0, os.fstat(handle.fileno()).st_size)
+        return cls(name, handle, 0, os.fstat(handle.fileno()).st_size, files)
 
     def open(self) -> io.BufferedReader:
         """Return an independent reader of the stretch."""
@@ -83,16 +91,16 @@ class Region:
             raise ArtifactError(f"{name}: is encrypted")
         if info.compress_type == zipfile.ZIP_STORED:
             start = _data_offset(self, info, name)
-            return Region(name, self.handle, start, info.file_size)
-        unpacked = cast(IO[bytes], tempfile.TemporaryFile(prefix="xfast-"))  # noqa: SIM115
+            return Region(name, self.handle, start, info.file_size, self.files)
+        temporary = tempfile.TemporaryFile(prefix="xfast-")  # noqa: SIM115 (closes with the others)
+        unpacked = cast(IO[bytes], self.files.enter_context(temporary))
         try:
             with archive.open(info) as packed:
                 shutil.copyfileobj(packed, unpacked, 1 << 20)
-        except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, ValueError) as error:
-            unpacked.close()
+        except UNPACKING_ERRORS as error:
             raise ArtifactError(f"{name}: cannot be unpacked ({error})") from error
         unpacked.flush()
-        return Region(name, unpacked, 0, info.file_size)
+        return Region(name, unpacked, 0, info.file_size, self.files)
 
 
 class _Window(io.RawIOBase):
@@ -138,7 +146,7 @@ def _data_offset(region: Region, info: zipfile.ZipInfo, name: str) -> int:
     return region.offset + start
 
 
-def read_npz(region: Region, *, mapped: bool) -> dict[str, Array]:
+def read_npz(region: Region, *, mapped: Literal["rows", "whole"] | None = None) -> dict[str, Array]:
     """Arrays of an .npz by key.
 
     Parameters
@@ -146,7 +154,8 @@ def read_npz(region: Region, *, mapped: bool) -> dict[str, Array]:
     region
         Where the .npz is.
     mapped
-        Memory-map uncompressed members (read-only); their checksum is then not verified, as that would read all of it.
+        Memory-map uncompressed members (read-only), to read ``rows`` here and there or the ``whole`` of them; their
+        checksums are then not verified, as that would read everything.
 
     Raises
     ------
@@ -161,7 +170,7 @@ def read_npz(region: Region, *, mapped: bool) -> dict[str, Array]:
             key = info.filename.removesuffix(".npy")
             label = f"{region.name}: {key!r}"
             if mapped and info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & 1:
-                arrays[key] = _map_array(region.member(archive, info, label), label)
+                arrays[key] = _map_array(region.member(archive, info, label), label, scattered=mapped == "rows")
             else:
                 arrays[key] = _load_array(archive, info, label)
     return arrays
@@ -177,7 +186,7 @@ def _header(reader: IO[bytes], label: str) -> tuple[tuple[int, ...], bool, np.dt
     return shape, fortran, dtype
 
 
-def _map_array(region: Region, label: str) -> Array:
+def _map_array(region: Region, label: str, *, scattered: bool) -> Array:
     with region.open() as reader:
         shape, fortran, dtype = _header(reader, label)
         start = reader.tell()
@@ -193,8 +202,8 @@ def _map_array(region: Region, label: str) -> Array:
     at = region.offset + start
     page = at - at % mmap.ALLOCATIONGRANULARITY
     view = mmap.mmap(region.handle.fileno(), at - page + count * dtype.itemsize, access=mmap.ACCESS_READ, offset=page)
-    if hasattr(mmap, "MADV_RANDOM"):
-        view.madvise(mmap.MADV_RANDOM)  # rows are hashed: reading ahead would fetch pages that nobody asked for
+    if scattered and hasattr(mmap, "MADV_RANDOM"):
+        view.madvise(mmap.MADV_RANDOM)  # hashed rows: reading ahead would fetch pages that nobody asked for
     flat: Array = np.frombuffer(view, dtype, count, at - page)
     return flat.reshape(shape, order="F" if fortran else "C")
 
@@ -206,7 +215,7 @@ def _load_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, label: str) -> 
             if dtype.hasobject:
                 return _unpickle(reader, shape, fortran, label)
             data = reader.read()
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+    except UNPACKING_ERRORS as error:
         raise ArtifactError(f"{label} cannot be unpacked ({error})") from error
     count = int(np.prod(shape, dtype=np.int64))
     if len(data) < count * dtype.itemsize:

@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.conformance import phoenix as conformance
+from tests.conformance.report import Report
+from tests.phoenix.models import random_engagements, random_tower, tiny_config
+from xfast.actions import PROTO, RESEARCH18
+from xfast.cli.main import main
+from xfast.errors import ParameterError
+from xfast.phoenix import Artifacts, Candidates, Corpus, Ranker, Retriever, Scores, save_artifacts
+from xfast.phoenix.pipeline import PipelineResult, format_table, run_pipeline, topic_labels, weighted_scores
+
+
+def test_fixture_a_replays(fixture_a: Path) -> None:
+    out = io.StringIO()
+    report = Report(out)
+    conformance.run(fixture_a, report)
+    assert report.finish() == 0, out.getvalue()
+    assert report.total > 120
+
+
+def test_the_runner_notices_what_is_wrong(fixture_a: Path, tmp_path: Path) -> None:
+    shutil.copytree(fixture_a, tmp_path / "bad")
+    for name in ("right_anchored", "gqa_kv1"):
+        (tmp_path / "bad" / f"case_{name}.npz").unlink()
+    (tmp_path / "bad" / "pipeline.npz").unlink()
+    meta = json.loads((tmp_path / "bad" / "meta.json").read_text())
+    meta["cases"] = [meta["cases"][0] | {"mod": {"right_anchored_rope": True, "num_ip_hashes": 0}}]
+    (tmp_path / "bad" / "meta.json").write_text(json.dumps(meta))
+    with np.load(fixture_a / "case_rich.npz") as file:
+        arrays = dict(file)
+    arrays["novelty"] = np.ones(1)
+    arrays["retrieval_f32_user_repr"][0, 3] += 3e-5
+    arrays["ranker_history_post_hashes"][0, 0, 0] += 1
+    np.savez(tmp_path / "bad" / "case_rich.npz", **arrays)
+    out = io.StringIO()
+    report = Report(out)
+    conformance.run(tmp_path / "bad", report)
+    assert report.finish() == 1
+    failed = [line for line in out.getvalue().splitlines() if " 0/1 " in line]
+    for expected in (
+        "nothing unknown",
+        "f32 user vector",
+        "history_post hashes",
+        "f32 logits cached",
+        "f32 probs full",
+    ):
+        assert any(expected in line for line in failed), (expected, failed)
+    assert not any("candidate vectors" in line or "token inputs" in line for line in failed)
+
+
+def _result(**changes: Any) -> PipelineResult:
+    probabilities = np.zeros((3, 19), np.float32)
+    probabilities[:, 1] = [0.5, 0.25, 0.5]
+    fields: dict[str, Any] = {
+        "user_id": 7, "history_items": 2, "corpus_size": 3, "vocabulary": PROTO, "rows": np.arange(3),
+        "post_ids": np.array([11, 12, 13], np.uint64), "author_ids": np.array([1, 2, 3], np.uint64),
+        "retrieval_scores": np.array([0.75, -0.5, 0.1], np.float32),
+        "scores": Scores(probabilities, probabilities, np.zeros((3, 8), np.float32)),
+        "weighted": weighted_scores(probabilities, PROTO), "topics": ["A" * 40, "", "Tennis"],
+    }  # fmt: skip
+    return PipelineResult(**{**fields, **changes})
+
+
+def test_table() -> None:
+    lines = format_table(_result(), 2).split("\n")
+    assert lines[1] == lines[5] == lines[-2] == "=" * 120
+    assert lines[3] == "History: 2 items | Corpus: 3 posts"
+    assert lines[8] == (
+        "1     0.5000   0.7500  0.5000  0.0000  0.0000  0.0000  0.0000  " + "A" * 28 + "   https://x.com/a/status/11"
+    )
+    assert lines[9].startswith("2     0.5000   0.1000 ")  # a tie goes by retrieval order
+    assert lines[9].endswith("Tennis                         https://x.com/a/status/13")
+    assert lines[11] == "Weighted score range: [0.2500, 0.5000]"
+    assert lines[-1] == ""
+
+
+def test_columns_that_the_model_lacks_show_a_dash_and_weigh_nothing() -> None:
+    narrow = np.full((1, 5), 0.5, np.float32)
+    assert weighted_scores(narrow, PROTO).tolist() == [0.75]  # favorite and reply
+    assert weighted_scores(np.full((1, 18), 0.5, np.float32), RESEARCH18).tolist() == [1.0]
+    scores = Scores(narrow, narrow, np.zeros((1, 8), np.float32))
+    result = _result(scores=scores, weighted=np.array([0.75], np.float32), rows=np.arange(1))
+    assert format_table(result).split("\n")[8].split()[3:8] == ["0.5000", "0.5000", "-", "-", "-"]
+
+
+def test_topic_labels() -> None:
+    ids = np.arange(3, dtype=np.uint64)
+    vectors = np.zeros((3, 8), np.float32)
+    assert topic_labels(Corpus(ids, ids, vectors), np.array([2, 0])) == ["", ""]
+    topics = np.array(["x", None, ["a"]], object)
+    assert topic_labels(Corpus(ids, ids, vectors, topics), np.array([2, 1, 0])) == ["['a']", "", "x"]
+
+
+def test_pipeline_takes_its_lengths_from_the_retrieval_model(artifacts: Artifacts) -> None:
+    rng = np.random.default_rng(0)
+    retrieval = random_tower(tiny_config(history_seq_len=4, candidate_seq_len=3), "retrieval")
+    ranker = random_tower(tiny_config(num_actions=7))
+    viewer = random_engagements(retrieval.config, rng, [True] * 6, product_surface=None, continuous=None)
+    ids = rng.integers(1, 2**62, 9)
+    corpus = Corpus(ids.astype(np.uint64), ids.astype(np.uint64), rng.normal(size=(9, 8)).astype(np.float32))
+    parts = {"ranker": ranker, "retrieval": retrieval, "corpus": corpus, "example_sequence": viewer}
+    said: list[str] = []
+    result = run_pipeline(Artifacts("here", parts), top_k=100, progress=said.append)
+    assert len(result) == 9
+    assert said == ["encoding the viewer", "searching 9 posts", "ranking 9 posts"]
+    assert result.history_items == 6
+    hits = Retriever(retrieval, corpus).search(Retriever(retrieval).encode(viewer), 9)
+    assert np.array_equal(hits.post_ids, result.post_ids)
+    short = Ranker(ranker, config_overrides={"history_seq_len": 4})
+    slots = [0, 1, 2] * 3
+    scores = short.score(short.encode(viewer), Candidates(hits.post_ids, hits.author_ids, slots=slots))
+    np.testing.assert_allclose(scores.logits, result.scores.logits, atol=1e-6)
+    assert np.array_equal(result.weighted[result.ranked], np.sort(result.weighted)[::-1])
+    with pytest.raises(ParameterError, match="top_k is 0, must be at least 1"):
+        run_pipeline(artifacts, top_k=0)
+
+
+# --- the command line -------------------------------------------------------------------------------------------------
+
+
+def _run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    try:
+        code = main(["rank", *map(str, arguments)])
+    except SystemExit as exit_:
+        code = int(exit_.code or 0)
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_rank_prints_the_float32_table(fixture_a: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = _run(capsys, "--artifacts", fixture_a / "artifacts", "--top_k_display", 40)
+    assert code == 0
+    with np.load(fixture_a / "pipeline.npz") as file:
+        ids, ranked, weighted = (file[f"f32_{key}"] for key in ("top_ids", "ranked", "weighted"))
+    lines = out.split("\n")
+    shown = [line for line in lines if line[:1].isdigit()]
+    assert [int(line.rsplit("/", 1)[1]) for line in shown] == ids[ranked[:40]].tolist()
+    np.testing.assert_allclose([float(line.split()[1]) for line in shown], weighted[ranked[:40]], atol=1e-4)
+    published = (fixture_a / "pipeline_stdout.txt").read_text().split("\n")
+    assert lines[:8] == published[:8]  # everything up to the first row
+    assert "loading" in err
+    assert "ranking 200 posts" in err
+
+
+def test_rank_spellings_json_and_all_actions(fixture_a: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = fixture_a / "artifacts"
+    code, out, _ = _run(
+        capsys, "--artifacts_dir", root, "--sequence_file", root / "example_sequence.json", "--corpus_file",
+        root / "sports_corpus.npz", "--top_k_retrieval", 12, "--top-k-display", 3, "--json",
+    )  # fmt: skip
+    assert code == 0
+    document = json.loads(out)
+    assert document["retrieved"] == 12
+    assert [item["rank"] for item in document["results"]] == [1, 2, 3]
+    first = document["results"][0]
+    assert len(first["probabilities"]) == 19
+    assert set(first["continuous"]) >= {"dwell_time", "click_dwell_time"}
+    weights = {"favorite": 1.0, "reply": 0.5, "retweet": 0.3, "dwell": 0.2}
+    assert first["score"] == pytest.approx(sum(w * first["probabilities"][a] for a, w in weights.items()), abs=1e-6)
+    code, out, _ = _run(
+        capsys, "--artifacts", root, "--top-k-retrieval", 12, "--top-k-display", 3, "--all-actions", "--precision",
+        "bfloat16",
+    )  # fmt: skip
+    assert code == 0
+    below = out.split("All predictions")[1]
+    assert below.count("favorite 0.") == 3
+    assert below.count(" | ") + below.count(" |\n") == 3
+    assert max(map(len, out.split("\n"))) < 150
+
+
+def test_bad_input_is_one_line_and_exit_code_2(
+    fixture_a: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = fixture_a / "artifacts"
+    bad_sequence = tmp_path / "s.json"
+    bad_sequence.write_text('{"user_id": 1, "history": [{"post_id": 1e30, "author_id": 2}]}')
+    bad_corpus = tmp_path / "c.npz"
+    np.savez(bad_corpus, post_ids=[1], author_ids=[2], candidate_representations=np.ones((1, 5)))
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    ranker_only = tmp_path / "one"
+    rng = np.random.default_rng(0)
+    viewer = random_engagements(tiny_config(), rng)
+    save_artifacts(ranker_only, ranker=random_tower(tiny_config()), example_sequence=viewer)
+    broken = tmp_path / "broken"
+    shutil.copytree(root, broken)
+    (broken / "ranker" / "model_params.npz").write_bytes(b"PK\x03\x04 nothing")
+    a_file = tmp_path / "file.zip"
+    a_file.write_text("hello")
+    for arguments, message in (
+        (("--artifacts", tmp_path / "nowhere"), "nowhere: no such file or directory"),
+        (("--artifacts", empty), "holds neither ranker/config.json nor retrieval/config.json"),
+        (("--artifacts", a_file), "file.zip: is no zip archive"),
+        (("--artifacts", broken), "ranker/model_params.npz: is no zip archive"),
+        (("--artifacts", ranker_only), "sports_corpus.npz: missing in"),
+        (
+            ("--artifacts", root, "--sequence-file", bad_sequence),
+            "s.json: history[0].post_id is 1e+30, must be a 64-bit",
+        ),
+        (("--artifacts", root, "--sequence-file", tmp_path / "no.json"), "no.json: cannot be opened"),
+        (("--artifacts", root, "--sequence-file", tmp_path), "cannot be opened (Is a directory)"),
+        (("--artifacts", root, "--corpus-file", bad_corpus), "c.npz: 'candidate_representations' has shape (1, 5)"),
+        (("--artifacts", root, "--corpus-file", bad_sequence), "s.json: is no zip archive"),
+    ):
+        code, out, err = _run(capsys, *arguments)
+        complaints = [line for line in err.splitlines() if not line.startswith("[")]
+        assert (code, out) == (2, ""), arguments
+        assert len(complaints) == 1, err
+        assert complaints[0].startswith("xfast rank: ")
+        assert message in complaints[0]
+    for arguments, message in (
+        (("--top-k-retrieval", "0"), "'0' is not a positive integer"),
+        (("--top-k-display", "many"), "'many' is not a positive integer"),
+        (("--precision", "int4"), "invalid choice"),
+        (("--nonsense",), "unrecognized arguments"),
+    ):
+        code, _, err = _run(capsys, "--artifacts", root, *arguments)
+        assert code == 2
+        assert message in err
