@@ -7,10 +7,11 @@ line is one check with its largest error and its bound.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -36,7 +37,9 @@ from xfast.phoenix.pipeline import PipelineResult, format_table, run_pipeline, t
 
 LOGITS, PROBABILITIES, VECTORS, INPUTS, TIE = 2e-4, 3e-5, 1e-5, 1e-5, 1e-6
 PIPELINE_F32 = 1e-4
-PRECISIONS = {"f32": "float32", "bf16": "bfloat16"}
+Engine = Literal["native", "xla"]
+ENGINES: tuple[Engine, ...] = ("native", "xla")
+PRECISIONS: dict[str, Literal["float32", "bfloat16"]] = {"f32": "float32", "bf16": "bfloat16"}
 MODS = {"right_anchored_rope", "num_kv_heads", "num_ip_hashes", "use_ip_address", "use_log", "norm_scale"}
 INPUT_KEYS = {
     "user_ids", "history_post_ids", "history_author_ids", "history_actions", "history_product_surface",
@@ -91,19 +94,19 @@ class _Checks:
             self.report.failure(label, expected=expected, got=got)
 
 
-def run(directory: Path, report: Report) -> None:
-    """Replay one directory."""
+def run(directory: Path, report: Report, *, engines: Sequence[Engine] = ENGINES) -> None:
+    """Replay one directory on these engines."""
     meta = json.loads((directory / "meta.json").read_text())
     checks = _Checks(report, str(meta.get("fixture", directory.name)))
     artifacts = load_artifacts(directory / "artifacts")
     _hashes(directory, artifacts, PhoenixConfig.from_json(meta["config"]), checks)
     for entry in meta["cases"]:
         prefix = f"{meta.get('fixture', directory.name)}/{entry['case']}"
-        _case(directory, artifacts, entry, _Checks(report, prefix))
+        _case(directory, artifacts, entry, engines, _Checks(report, prefix))
     if (directory / "case_meanpool.npz").exists():
         _meanpool(directory, artifacts, meta["cases"][0]["case"], checks)
     if (directory / "pipeline.npz").exists():
-        _pipeline(directory, artifacts, meta, _Checks(report, f"{checks.prefix}/pipeline"))
+        _pipeline(directory, artifacts, meta, engines, _Checks(report, f"{checks.prefix}/pipeline"))
 
 
 def _hashes(directory: Path, artifacts: Artifacts, config: PhoenixConfig, checks: _Checks) -> None:
@@ -166,7 +169,9 @@ def _unknown(entry: dict[str, Any], case: dict[str, np.ndarray]) -> list[str]:
     return unknown + sorted(key for key in set(entry) - ENTRY_KEYS if not key.startswith(("drift_", "max_abs_")))
 
 
-def _case(directory: Path, artifacts: Artifacts, entry: dict[str, Any], checks: _Checks) -> None:
+def _case(
+    directory: Path, artifacts: Artifacts, entry: dict[str, Any], engines: Sequence[Engine], checks: _Checks
+) -> None:
     with np.load(directory / f"case_{entry['case']}.npz") as file:
         case = dict(file)
     checks.exact("nothing unknown", lambda: (_unknown(entry, case), []))
@@ -181,7 +186,7 @@ def _case(directory: Path, artifacts: Artifacts, entry: dict[str, Any], checks: 
         checks.exact("model", lambda problem=problem: (repr(problem), "a model"))
         return
     _inputs(case, ranker_tower, viewers, lists, checks)
-    _retrieval(case, entry, retrieval_tower, viewers, lists, checks)
+    _retrieval(case, entry, retrieval_tower, viewers, lists, engines, checks)
     valid = case["candidate_post_ids"] != 0
     for short, precision in PRECISIONS.items():
         key = f"ranker_{short}_logits"
@@ -191,13 +196,20 @@ def _case(directory: Path, artifacts: Artifacts, entry: dict[str, Any], checks: 
         bounds = (
             (LOGITS, PROBABILITIES, PROBABILITIES) if short == "f32" else (drift, drift / 4 + 2**-8, drift / 4 + 2**-8)
         )
-        ranker = Ranker(ranker_tower, precision=precision)
-        cached = ranker.score_batch([ranker.encode(viewer) for viewer in viewers], lists)
-        full = [ranker.score_uncached(viewer, some) for viewer, some in zip(viewers, lists, strict=True)]
-        for way, scores in (("cached", cached), ("full", full)):
+        ways: dict[str, list[Scores]] = {}
+        for engine in engines:
+            ranker = Ranker(ranker_tower, engine=engine, precision=precision)
+            ways[engine] = ranker.score_batch([ranker.encode(viewer) for viewer in viewers], lists)
+        if short == "f32" and "xla" in engines:
+            ranker = Ranker(ranker_tower, engine="xla")
+            pairs = zip(viewers, lists, strict=True)
+            ways["xla uncached"] = [ranker.score_uncached(viewer, some) for viewer, some in pairs]
+        for way, scores in ways.items():
             for name, attribute, bound in zip(
                 ("logits", "probs", "cont"), ("logits", "probabilities", "continuous"), bounds, strict=True
             ):
+                if f"ranker_{short}_{name}" not in case:
+                    continue
                 checks.error(
                     f"{short} {name} {way}",
                     lambda s=scores, a=attribute, n=name, p=short: (
@@ -211,7 +223,8 @@ def _case(directory: Path, artifacts: Artifacts, entry: dict[str, Any], checks: 
                     lambda s=scores, p=short: (np.stack([x.logits for x in s]), case[f"ranker_{p}_jit_logits"], valid),
                     bounds[0],
                 )
-            _ranking(case, short, scores, valid, bounds[1], f"{short} ranked_indices {way}", checks)
+            if f"ranker_{short}_ranked_indices" in case:
+                _ranking(case, short, scores, valid, bounds[1], f"{short} ranked_indices {way}", checks)
 
 
 def _ranking(
@@ -244,6 +257,8 @@ def _inputs(
         ("candidate_post", "item", case["candidate_post_ids"]),
         ("candidate_author", "author", case["candidate_author_ids"]),
     ):
+        if f"ranker_{key}_hashes" not in case:
+            continue
         checks.exact(
             f"{key} hashes",
             lambda key=key, kind=kind, ids=ids: (
@@ -251,12 +266,14 @@ def _inputs(
             ),
         )  # fmt: skip
     tokens, valid = zip(*(_tokens(tower, v, c) for v, c in zip(viewers, lists, strict=True)), strict=True)
-    checks.exact("padding mask", lambda: (np.stack(valid), case["ranker_padding_mask"]))
-    checks.error(
-        "token inputs",
-        lambda: (np.stack(tokens)[:, case["ranker_f32_inputs_rows"]], case["ranker_f32_inputs"], None),
-        INPUTS,
-    )
+    if "ranker_padding_mask" in case:
+        checks.exact("padding mask", lambda: (np.stack(valid), case["ranker_padding_mask"]))
+    if "ranker_f32_inputs" in case:
+        checks.error(
+            "token inputs",
+            lambda: (np.stack(tokens)[:, case["ranker_f32_inputs_rows"]], case["ranker_f32_inputs"], None),
+            INPUTS,
+        )
 
 
 def _tokens(tower: Tower, viewer: Engagements, candidates: Candidates) -> tuple[np.ndarray, np.ndarray]:
@@ -274,42 +291,46 @@ def _retrieval(
     tower: Tower,
     viewers: list[Engagements],
     lists: list[Candidates],
+    engines: Sequence[Engine],
     checks: _Checks,
 ) -> None:
-    for short, precision in PRECISIONS.items():
-        if f"retrieval_{short}_user_repr" not in case:
+    for engine, (short, precision) in itertools.product(engines, PRECISIONS.items()):
+        key = f"retrieval_{short}"
+        if f"{key}_user_repr" not in case:
             continue
-        retriever = Retriever(tower, precision=precision)
+        retriever = Retriever(tower, engine=engine, precision=precision)
         users = [retriever.user_vector(viewer) for viewer in viewers]
         bound = VECTORS if short == "f32" else 2 * entry.get("drift_user_repr_bf16_vs_f32", 0.0)
-        expected_norm = case[f"retrieval_{short}_user_norm"][:, 0]
         checks.error(
-            f"{short} user vector",
-            lambda u=users, p=short: (np.stack([x.vector for x in u]), case[f"retrieval_{p}_user_repr"], None),
+            f"{short} user vector {engine}",
+            lambda u=users, k=key: (np.stack([x.vector for x in u]), case[f"{k}_user_repr"], None),
             bound,
         )
-        # The vector's bound is relative to its unit length; the norm's is the same, relative to its own. A difference
-        # of two vectors of D components that each differ by the bound is sqrt(D) times as long.
-        checks.error(
-            f"{short} user norm, relative",
-            lambda u=users, n=expected_norm: (np.array([x.norm for x in u]) / n, np.ones(len(n)), None),
-            bound if short == "f32" else bound * tower.config.emb_size**0.5,
-        )
-        checks.error(
-            f"{short} candidate vectors",
-            lambda r=retriever, p=short: (
-                np.stack([r.encode_candidates(some) for some in lists]), case[f"retrieval_{p}_cand_repr"],
-                case["candidate_post_ids"] != 0,
-            ),
-            VECTORS,
-        )  # fmt: skip
-        checks.exact(
-            f"{short} candidate mask",
-            lambda p=short: (
-                np.stack([CandidateFeatures.build(tower, some).valid for some in lists]),
-                case[f"retrieval_{p}_cand_mask"],
-            ),
-        )
+        if f"{key}_user_norm" in case:
+            # The vector's bound is relative to its unit length; the norm's is the same, relative to its own. A
+            # difference of two vectors of D components that each differ by the bound is sqrt(D) times as long.
+            expected = case[f"{key}_user_norm"][:, 0]
+            checks.error(
+                f"{short} user norm {engine}, relative",
+                lambda u=users, n=expected: (np.array([x.norm for x in u]) / n, np.ones(len(n)), None),
+                bound if short == "f32" else bound * tower.config.emb_size**0.5,
+            )
+        if f"{key}_cand_repr" in case:
+            checks.error(
+                f"{short} candidate vectors {engine}",
+                lambda r=retriever, k=key: (
+                    np.stack([r.encode_candidates(some) for some in lists]), case[f"{k}_cand_repr"],
+                    case["candidate_post_ids"] != 0,
+                ),
+                VECTORS,
+            )  # fmt: skip
+        if f"{key}_cand_mask" in case and engine == engines[0]:
+            checks.exact(
+                f"{short} candidate mask",
+                lambda k=key: (
+                    np.stack([CandidateFeatures.build(tower, some).valid for some in lists]), case[f"{k}_cand_mask"],
+                ),
+            )  # fmt: skip
 
 
 def _meanpool(directory: Path, artifacts: Artifacts, first: str, checks: _Checks) -> None:
@@ -337,7 +358,9 @@ def _same_but_ties(got: Any, expected: Any, scores: dict[int, float], bound: flo
     ], expected
 
 
-def _pipeline(directory: Path, artifacts: Artifacts, meta: dict[str, Any], checks: _Checks) -> None:
+def _pipeline(
+    directory: Path, artifacts: Artifacts, meta: dict[str, Any], engines: Sequence[Engine], checks: _Checks
+) -> None:
     with np.load(directory / "pipeline.npz") as file:
         arrays = dict(file)
     corpus, viewer, shape = artifacts.corpus, artifacts.example_sequence, artifacts.retrieval.config
@@ -347,50 +370,54 @@ def _pipeline(directory: Path, artifacts: Artifacts, meta: dict[str, Any], check
     known = {f"{p}_{key}" for p in PRECISIONS for key in PIPELINE_KEYS}
     checks.exact("nothing unknown", lambda: (sorted(set(arrays) - known), []))
     lengths = {"history_seq_len": shape.history_seq_len, "candidate_seq_len": shape.candidate_seq_len}
-    for short, precision in PRECISIONS.items():
-        retriever = Retriever(artifacts.retrieval, corpus, precision=precision)
+    for engine, (short, precision) in itertools.product(engines, PRECISIONS.items()):
+        retriever = Retriever(artifacts.retrieval, corpus, engine=engine, precision=precision)
         checks.error(
-            f"{short} user vector",
+            f"{short} user vector {engine}",
             lambda r=retriever, p=short: (r.encode(viewer), arrays[f"{p}_user_repr"], None),
             VECTORS if short == "f32" else user_drift,
         )
-        # The search itself is float32 in both: from the reference's own vector it must find the reference's posts.
-        everything = retriever.search(arrays[f"{short}_user_repr"], len(corpus))
-        by_id = dict(zip(map(int, everything.post_ids), map(float, everything.scores), strict=True))
-        found = retriever.search(arrays[f"{short}_user_repr"], k)
-        checks.exact(
-            f"{short} top ids",
-            lambda p=short, h=found, s=by_id: _same_but_ties(h.post_ids, arrays[f"{p}_top_ids"], s, TIE),
-        )
-        checks.error(
-            f"{short} top scores", lambda p=short, h=found: (h.scores, arrays[f"{p}_top_scores"], None), VECTORS
-        )
-        if f"{short}_lax_top_idx" in arrays:
-            by_row = dict(zip(map(int, everything.rows), map(float, everything.scores), strict=True))
-            checks.exact(
-                f"{short} lax top rows",
-                lambda p=short, h=found, s=by_row: _same_but_ties(h.rows, arrays[f"{p}_lax_top_idx"], s, TIE),
-            )
         # Ranking is checked on the reference's order, as the slot is part of the input.
         posts, authors = _posts(corpus, arrays[f"{short}_top_idx"])
         slots = np.arange(k, dtype=np.int32) % shape.candidate_seq_len
-        ranker = Ranker(artifacts.ranker, precision=precision, config_overrides=lengths)
+        ranker = Ranker(artifacts.ranker, engine=engine, precision=precision, config_overrides=lengths)
         scores = ranker.score(ranker.encode(viewer), Candidates(posts, authors, slots=slots))
         bound = PROBABILITIES if short == "f32" else drift / 4 + 2**-8
-        checks.error(f"{short} probs", lambda s=scores, p=short: (s.probabilities, arrays[f"{p}_probs"], None), bound)
-        checks.error(f"{short} cont", lambda s=scores, p=short: (s.continuous, arrays[f"{p}_cont"], None), bound)
         weighted = weighted_scores(scores.probabilities, ranker.vocabulary)
-        checks.error(f"{short} weighted", lambda w=weighted, p=short: (w, arrays[f"{p}_weighted"], None), 2 * bound)
-        # Given the reference's probabilities, the weighted sum is exact to the last bit.
-        checks.error(
-            f"{short} weighted of the reference's probs",
-            lambda p=short, v=ranker.vocabulary: (
-                weighted_scores(arrays[f"{p}_probs"], v), arrays[f"{p}_weighted"], None,
-            ),
-            1e-6,
-        )  # fmt: skip
+        for name, got, allowed in (
+            ("probs", scores.probabilities, bound),
+            ("cont", scores.continuous, bound),
+            ("weighted", weighted, 2 * bound),
+        ):
+            checks.error(
+                f"{short} {name} {engine}", lambda g=got, n=name, p=short: (g, arrays[f"{p}_{n}"], None), allowed
+            )
+    for short in PRECISIONS:
+        _search(artifacts, arrays, short, checks)
     _end_to_end(artifacts, arrays, k, checks)
     _stdout(directory, artifacts, arrays, checks)
+
+
+def _search(artifacts: Artifacts, arrays: dict[str, np.ndarray], short: str, checks: _Checks) -> None:
+    """The search is float32 in both precisions: from the reference's own vector it must find the reference's posts."""
+    corpus = artifacts.corpus
+    retriever = Retriever(artifacts.retrieval, corpus)
+    everything = retriever.search(arrays[f"{short}_user_repr"], len(corpus))
+    found = retriever.search(arrays[f"{short}_user_repr"], len(arrays[f"{short}_top_ids"]))
+    by_id = dict(zip(map(int, everything.post_ids), map(float, everything.scores), strict=True))
+    checks.exact(f"{short} top ids", lambda: _same_but_ties(found.post_ids, arrays[f"{short}_top_ids"], by_id, TIE))
+    checks.error(f"{short} top scores", lambda: (found.scores, arrays[f"{short}_top_scores"], None), VECTORS)
+    if f"{short}_lax_top_idx" in arrays:
+        by_row = dict(zip(map(int, everything.rows), map(float, everything.scores), strict=True))
+        rows = arrays[f"{short}_lax_top_idx"]
+        checks.exact(f"{short} lax top rows", lambda: _same_but_ties(found.rows, rows, by_row, TIE))
+    # Given the reference's probabilities, the weighted sum is exact to the last bit.
+    vocabulary = artifacts.ranker.config.vocabulary
+    checks.error(
+        f"{short} weighted of the reference's probs",
+        lambda: (weighted_scores(arrays[f"{short}_probs"], vocabulary), arrays[f"{short}_weighted"], None),
+        1e-6,
+    )
 
 
 def _posts(corpus: Any, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

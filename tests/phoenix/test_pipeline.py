@@ -22,9 +22,22 @@ from xfast.phoenix.pipeline import PipelineResult, format_table, run_pipeline, t
 def test_fixture_a_replays(fixture_a: Path) -> None:
     out = io.StringIO()
     report = Report(out)
-    conformance.run(fixture_a, report)
+    conformance.run(fixture_a, report, engines=("native",))
     assert report.finish() == 0, out.getvalue()
-    assert report.total > 120
+    assert report.total > 90
+
+
+def test_a_case_of_fixture_a_replays_on_xla(fixture_a: Path, tmp_path: Path) -> None:
+    shutil.copytree(fixture_a, tmp_path / "one")
+    (tmp_path / "one" / "pipeline.npz").unlink()
+    meta = json.loads((tmp_path / "one" / "meta.json").read_text())
+    meta["cases"] = [case for case in meta["cases"] if case["case"] == "gqa_kv1"]
+    (tmp_path / "one" / "meta.json").write_text(json.dumps(meta))
+    out = io.StringIO()
+    report = Report(out)
+    conformance.run(tmp_path / "one", report, engines=("xla",))
+    assert report.finish() == 0, out.getvalue()
+    assert "f32 logits xla uncached 1/1" in out.getvalue()
 
 
 def test_the_runner_notices_what_is_wrong(fixture_a: Path, tmp_path: Path) -> None:
@@ -43,15 +56,15 @@ def test_the_runner_notices_what_is_wrong(fixture_a: Path, tmp_path: Path) -> No
     np.savez(tmp_path / "bad" / "case_rich.npz", **arrays)
     out = io.StringIO()
     report = Report(out)
-    conformance.run(tmp_path / "bad", report)
+    conformance.run(tmp_path / "bad", report, engines=("native",))
     assert report.finish() == 1
     failed = [line for line in out.getvalue().splitlines() if " 0/1 " in line]
     for expected in (
         "nothing unknown",
         "f32 user vector",
         "history_post hashes",
-        "f32 logits cached",
-        "f32 probs full",
+        "f32 logits native",
+        "bf16 probs native",
     ):
         assert any(expected in line for line in failed), (expected, failed)
     assert not any("candidate vectors" in line or "token inputs" in line for line in failed)

@@ -81,9 +81,10 @@ def test_retriever_searches_with_what_it_encodes() -> None:
     many = random_candidates(CONFIG, rng, 1030)
     assert np.array_equal(towers.encode_candidates(many)[1024:], towers.encode_candidates(many[slice(1024, None)]))
     assert towers.encode_candidates(many[slice(0, 0)]).shape == (0, 8)
-    assert towers.engine == "xla"
-    assert towers.precision == "float32"
-    towers.warmup([10])
+    for engine in ("xla", "native"):
+        named = Retriever(TOWER, engine=engine)  # type: ignore[arg-type]
+        assert (named.engine, named.precision) == (engine, "float32")
+        named.warmup([10])
 
 
 def test_holes_cost_nothing_and_change_nothing_but_positions() -> None:
@@ -122,8 +123,8 @@ def test_bad_arguments_are_named() -> None:
         Retriever(TOWER, index="flat")
     with pytest.raises(NotImplementedError, match="index='faiss:Flat'"):
         Retriever(TOWER, index="faiss:Flat")
-    with pytest.raises(NotImplementedError, match="engine='native'"):
-        Retriever(TOWER, engine="native")
+    with pytest.raises(NotImplementedError, match="engine='pallas'"):
+        Retriever(TOWER, engine="pallas")
 
 
 def test_an_empty_corpus_finds_nothing() -> None:
