@@ -135,10 +135,8 @@ def test_negative_ids_are_bit_cast() -> None:
 def test_thunders_compact_event() -> None:
     create = message_class("xfast.thunder.InNetworkEvent")()
     create.tweet_create_event.post_id = 5
-    assert [field.name for field in create.DESCRIPTOR.oneofs_by_name["event_variant"].fields] == [
-        "tweet_create_event",
-        "tweet_delete_event",
-    ]
+    variants = {field.name: field.number for field in create.DESCRIPTOR.oneofs_by_name["event_variant"].fields}
+    assert variants["tweet_create_event"] == 1 and variants["tweet_delete_event"] == 2
     assert len(create.tweet_create_event.DESCRIPTOR.fields) == 11  # THUNDER §1: the 11 fields of LightPost
     with pytest.raises(ParameterError, match="no such message"):
         message_class("no such message")
