@@ -296,8 +296,8 @@ def weighted_score(case: Inputs) -> dict[str, Any]:
     return {
         "negative_sum": negative_sum,
         "total_sum": total_sum,
-        "combined": float(combined_scores(query, batch)[0]),
-        "score": float(WeightedScorer().weigh(query, batch)[0]),
+        "combined": float(combined_scores(query, batch)[0][0]),
+        "score": float(WeightedScorer().weigh(query, batch)[0][0]),
     }
 
 

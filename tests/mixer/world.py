@@ -18,6 +18,7 @@ from xfast.mixer.clients import (
     Prediction,
     Quotes,
     Retrieval,
+    UserProfiles,
     ValueModelResponse,
     WhoToFollowUser,
 )
@@ -242,7 +243,8 @@ class FakeWorld:
 
     def users(self, user_ids: Any) -> Any:
         self._called("users")
-        return [self.profiles.get(user, GizmoduckUser(f"user{user}", 10)) for user in user_ids.tolist()]
+        found = [self.profiles.get(user, GizmoduckUser(f"user{user}", 10)) for user in user_ids.tolist()]
+        return UserProfiles.from_users(found)
 
     # Safety.
     def visibility(self, query: Any, post_ids: Sequence[int], level: str) -> Any:

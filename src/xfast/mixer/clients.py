@@ -33,6 +33,7 @@ __all__ = [
     "Retrieval",
     "RetrievalClient",
     "RetrievalRequest",
+    "UserProfiles",
     "ValueModelClient",
     "ValueModelRequest",
     "ValueModelResponse",
@@ -85,7 +86,7 @@ class PredictRequest:
 def _last_rows(ids: U64, wanted: U64) -> tuple[I64, Mask]:
     """For each wanted id the last row that has it, and whether there is one."""
     if not len(ids):
-        return np.zeros(len(wanted), np.int64), np.zeros(len(wanted), np.bool_)
+        return np.empty(0, np.int64), np.zeros(len(wanted), np.bool_)
     order = np.argsort(ids, kind="stable")
     place = np.searchsorted(ids[order], wanted, side="right") - 1
     rows = order[np.maximum(place, 0)]
@@ -110,19 +111,25 @@ class Prediction:
     log_probs: npt.NDArray[np.floating[Any]]
     continuous: npt.NDArray[np.floating[Any]]
 
-    def probabilities(self, post_ids: U64) -> tuple[npt.NDArray[np.float64], Mask]:
-        """``exp(log_probs)`` per wanted post ``[N, A]``, NaN rows for absent ones, and the mask of found ones."""
-        rows, found = _last_rows(self.post_ids, post_ids)
-        values = np.full((len(post_ids), self.log_probs.shape[1]), np.nan)
-        values[found] = np.exp(self.log_probs[rows[found]].astype(np.float64))
-        return values, found
+    def rows_of(self, post_ids: U64) -> tuple[I64, Mask]:
+        """The answer's row per wanted post, and the mask of posts that have one."""
+        return _last_rows(self.post_ids, post_ids)
 
-    def continuous_values(self, post_ids: U64) -> npt.NDArray[np.float64]:
-        """Continuous outputs per wanted post ``[N, K]``, NaN rows for absent ones."""
-        rows, found = _last_rows(self.post_ids, post_ids)
-        values = np.full((len(post_ids), self.continuous.shape[1]), np.nan)
-        values[found] = self.continuous[rows[found]]
-        return values
+    def probabilities(
+        self, post_ids: U64, actions: Sequence[int] | None = None
+    ) -> tuple[npt.NDArray[np.float64], Mask]:
+        """``exp(log_probs)`` per wanted post ``[N, A]``, NaN rows for absent ones, and the mask of found ones.
+
+        ``actions`` picks columns, in that order.
+        """
+        rows, found = self.rows_of(post_ids)
+        if not len(self.post_ids):
+            width = self.log_probs.shape[1] if actions is None else len(actions)
+            return np.full((len(post_ids), width), np.nan), found
+        chosen = self.log_probs[rows] if actions is None else self.log_probs[np.ix_(rows, actions)]
+        values = np.exp(chosen, dtype=np.float64)
+        values[~found] = np.nan
+        return values, found
 
 
 class PhoenixClient(Protocol):
@@ -199,6 +206,8 @@ class ValueModelResponse:
         """Score per wanted id (the last entry of an id wins) and the mask of answered ones."""
         rows, found = _last_rows(self.tweet_ids, tweet_ids)
         scores = np.zeros(len(tweet_ids))
+        if not len(rows):
+            return scores, found
         scores[found] = self.scores[rows[found]]
         return scores, found
 
@@ -428,11 +437,52 @@ class GizmoduckUser:
     protected: bool | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class UserProfiles:
+    """Profiles as columns, one row per asked id.
+
+    Attributes
+    ----------
+    screen_names
+        ``None`` where unknown.
+    followers_counts
+        -1 where unknown.
+    verified, protected
+        1, 0, or -1 where unknown.
+    failed
+        Row -> why the profile could not be had.
+    """
+
+    screen_names: npt.NDArray[np.object_]
+    followers_counts: npt.NDArray[np.int64]
+    verified: npt.NDArray[np.int8]
+    protected: npt.NDArray[np.int8]
+    failed: Mapping[int, str]
+
+    @classmethod
+    def from_users(cls, users: Sequence[GizmoduckUser | Exception]) -> UserProfiles:
+        """Columns of single profiles, for clients that have them one by one."""
+
+        def flag(value: bool | None) -> int:
+            return -1 if value is None else int(value)
+
+        known = [GizmoduckUser() if isinstance(user, Exception) else user for user in users]
+        names = np.empty(len(known), np.object_)
+        names[:] = [user.screen_name for user in known]
+        return cls(
+            names,
+            np.array([-1 if user.followers_count is None else user.followers_count for user in known], np.int64),
+            np.array([flag(user.verified) for user in known], np.int8),
+            np.array([flag(user.protected) for user in known], np.int8),
+            {row: str(user) for row, user in enumerate(users) if isinstance(user, Exception)},
+        )
+
+
 class UsersClient(Protocol):
     """User profiles (Gizmoduck)."""
 
-    def users(self, user_ids: U64) -> Maybe[list[GizmoduckUser | Exception]]:
-        """One profile per id, or why it could not be had."""
+    def users(self, user_ids: U64) -> Maybe[UserProfiles]:
+        """Profiles, one row per id."""
         ...
 
 

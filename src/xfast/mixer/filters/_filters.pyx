@@ -1,7 +1,6 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, autotestdict=False, auto_pickle=False
 """Masks and ranks over columns of ids: hash sets, never linear scans; the GIL is free while they run."""
 
-from libc.math cimport isnan
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint64_t
 from libcpp.vector cimport vector
 
@@ -16,10 +15,14 @@ cdef inline uint64_t mix(uint64_t x) noexcept nogil:
 
 
 cdef class IdSet:
-    """A read-only set of 64-bit ids, open addressing at a load of at most one half."""
+    """A read-only set of 64-bit ids: open addressing behind one bit per hash, which answers most misses."""
 
+    # 16 bits per id stay in the first-level cache, and "not there" becomes a branch that the processor can foresee;
+    # probing the half-full table for every id was twice as slow.
+    cdef vector[uint64_t] hints
     cdef vector[uint64_t] slots
     cdef uint64_t bits
+    cdef uint64_t hint_bits
     cdef bint has_zero
     cdef Py_ssize_t size
 
@@ -32,28 +35,37 @@ cdef class IdSet:
                 capacity *= 2
             self.slots.resize(capacity)
             self.bits = capacity - 1
+            self.hints.resize((capacity * 8 + 63) // 64)
+            self.hint_bits = self.hints.size() * 64 - 1
             for row in range(count):
                 self.insert(view[row])
 
     cdef void insert(self, uint64_t key) noexcept nogil:
-        cdef uint64_t place
+        cdef uint64_t hashed, place
         if key == 0:
             self.size += 0 if self.has_zero else 1
             self.has_zero = True
             return
-        place = mix(key) & self.bits
+        hashed = mix(key)
+        place = hashed & self.bits
         while self.slots[place] != 0:
             if self.slots[place] == key:
                 return
             place = (place + 1) & self.bits
         self.slots[place] = key
+        place = (hashed >> 32) & self.hint_bits
+        self.hints[place >> 6] |= (<uint64_t>1) << (place & 63)
         self.size += 1
 
     cdef inline bint holds(self, uint64_t key) noexcept nogil:
-        cdef uint64_t place
+        cdef uint64_t hashed, place
         if key == 0:
             return self.has_zero
-        place = mix(key) & self.bits
+        hashed = mix(key)
+        place = (hashed >> 32) & self.hint_bits
+        if not (self.hints[place >> 6] >> (place & 63)) & 1:
+            return False
+        place = hashed & self.bits
         while self.slots[place] != 0:
             if self.slots[place] == key:
                 return True
@@ -75,6 +87,23 @@ cdef class IdSet:
             for row in range(ids.shape[0]):
                 out[row] = self.holds(ids[row])
         return mask
+
+    def mark(self, const uint64_t[:] ids, valid, out):
+        """Set ``out[row]`` where the row's id is valid and a member; ``valid`` None: every id is."""
+        cdef uint8_t[:] marks = out.view(np.uint8)
+        cdef const uint8_t[:] counts
+        cdef Py_ssize_t row
+        if valid is None:
+            with nogil:
+                for row in range(ids.shape[0]):
+                    if self.holds(ids[row]):
+                        marks[row] = 1
+            return
+        counts = valid.view(np.uint8)
+        with nogil:
+            for row in range(ids.shape[0]):
+                if counts[row] and self.holds(ids[row]):
+                    marks[row] = 1
 
     def any_of_row(self, const uint64_t[:] values, const int64_t[:] offsets):
         """Mask [N]: some value of the row's list is a member."""
@@ -234,23 +263,52 @@ def group_ranks(const uint64_t[:] ids, const double[:] scores):
     return ranks
 
 
-def weighted_sum(const double[:, :] heads, const double[:] weights, Py_ssize_t first, const uint8_t[:] first_counts,
+cdef inline double set_or_zero(double value) noexcept nogil:
+    return value if value == value else 0.0
+
+
+def weighted_sum(const double[:, ::1] heads, const double[::1] weights, Py_ssize_t first, const uint8_t[:] first_counts,
                  Py_ssize_t second, const uint8_t[:] second_counts):
-    """Per row the sum of weight times value; a NaN value (an unset head) adds nothing.
+    """Per row the sum of weight times value, and whether any value is set; NaN is an unset head and adds nothing.
 
     Heads ``first`` and ``second`` add only in rows where their mask is set.
     """
-    cdef Py_ssize_t rows = heads.shape[0], width = heads.shape[1], row, at
-    totals = np.empty(rows, np.float64)
+    cdef Py_ssize_t rows = heads.shape[0], width = heads.shape[1], row = 0, at, lane
+    totals, known = np.zeros(rows, np.float64), np.zeros(rows, np.bool_)
     cdef double[::1] out = totals
-    cdef double total, value
+    cdef uint8_t[::1] has = known.view(np.uint8)
+    cdef vector[double] plain
+    cdef double a, b, c, d, weight
+    cdef uint8_t ha, hb, hc, hd
     with nogil:
-        for row in range(rows):
-            total = 0.0
+        plain.resize(width)
+        for at in range(width):
+            plain[at] = 0.0 if at == first or at == second else weights[at]
+        # Four rows at a time: one row alone waits for its own additions.
+        while row + 4 <= rows:
+            a = b = c = d = 0.0
+            ha = hb = hc = hd = 0
             for at in range(width):
-                value = heads[row, at]
-                if isnan(value) or (at == first and not first_counts[row]) or (at == second and not second_counts[row]):
-                    continue
-                total += weights[at] * value
-            out[row] = total
-    return totals
+                weight = plain[at]
+                a += weight * set_or_zero(heads[row, at])
+                b += weight * set_or_zero(heads[row + 1, at])
+                c += weight * set_or_zero(heads[row + 2, at])
+                d += weight * set_or_zero(heads[row + 3, at])
+                ha |= heads[row, at] == heads[row, at]
+                hb |= heads[row + 1, at] == heads[row + 1, at]
+                hc |= heads[row + 2, at] == heads[row + 2, at]
+                hd |= heads[row + 3, at] == heads[row + 3, at]
+            out[row], out[row + 1], out[row + 2], out[row + 3] = a, b, c, d
+            has[row], has[row + 1], has[row + 2], has[row + 3] = ha, hb, hc, hd
+            row += 4
+        while row < rows:
+            for at in range(width):
+                out[row] += plain[at] * set_or_zero(heads[row, at])
+                has[row] |= heads[row, at] == heads[row, at]
+            row += 1
+        for row in range(rows):
+            if first_counts[row]:
+                out[row] += weights[first] * set_or_zero(heads[row, first])
+            if second_counts[row]:
+                out[row] += weights[second] * set_or_zero(heads[row, second])
+    return totals, known

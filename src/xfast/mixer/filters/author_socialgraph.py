@@ -21,14 +21,15 @@ class AuthorSocialgraphFilter(Filter[ScoredPostsQuery, CandidateBatch]):
         drop = batch.is_true("author_blocks_viewer") | batch.is_true("quoted_author_blocks_viewer")
         muted = query.user_features.muted_user_ids
         if len(muted):
-            drop |= IdSet(muted).contains(batch.author_id)
+            IdSet(muted).mark(batch.author_id, None, drop)
         blocked = query.user_features.blocked_user_ids
         if len(blocked):
             members = IdSet(blocked)
-            drop |= members.contains(batch.author_id)
+            members.mark(batch.author_id, None, drop)
             for name in ("quoted_user_id", "retweeted_user_id"):
                 if batch.has(name):
-                    drop |= members.contains(batch.values(name)) & batch.is_set(name)
+                    column = batch.column(name)
+                    members.mark(column.values, column.valid, drop)
         return ~drop
 
     def reasons(self, query: ScoredPostsQuery, batch: CandidateBatch, removed: npt.NDArray[np.int64]) -> list[str]:

@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from xfast.mixer.candidates import CandidateBatch
 from xfast.mixer.filters._filters import IdSet
-from xfast.mixer.filters.related import any_related
+from xfast.mixer.filters.related import Membership, any_related
 from xfast.mixer.query import BloomFilterEntry, ScoredPostsQuery
 from xfast.pipeline import Filter, Mask
-
-
-class Membership(Protocol):
-    """Something that may contain ids."""
-
-    def contains(self, ids: npt.NDArray[np.uint64]) -> Mask:
-        """Mask of ids that may have been added."""
-        ...
 
 
 def open_entry(entry: BloomFilterEntry) -> Membership:
@@ -48,7 +38,7 @@ class PreviouslySeenPostsFilter(Filter[ScoredPostsQuery, CandidateBatch]):
     def keep(self, query: ScoredPostsQuery, batch: CandidateBatch) -> Mask:
         hit = np.zeros(len(batch), np.bool_)
         if len(query.seen_ids):
-            hit |= any_related(batch, IdSet(query.seen_ids).contains)
+            hit |= any_related(batch, IdSet(query.seen_ids))
         for entry in query.bloom_filter_entries:
-            hit |= any_related(batch, self._bloom(entry).contains)
+            hit |= any_related(batch, self._bloom(entry))
         return ~hit

@@ -20,4 +20,4 @@ class PreviouslySeenPostsBackupFilter(Filter[ScoredPostsQuery, CandidateBatch]):
     def keep(self, query: ScoredPostsQuery, batch: CandidateBatch) -> Mask:
         if not len(query.impressed_post_ids):
             return np.ones(len(batch), np.bool_)
-        return ~any_related(batch, IdSet(query.impressed_post_ids).contains)
+        return ~any_related(batch, IdSet(query.impressed_post_ids))

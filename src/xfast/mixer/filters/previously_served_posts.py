@@ -26,4 +26,4 @@ class PreviouslyServedPostsFilter(Filter[ScoredPostsQuery, CandidateBatch]):
     def keep(self, query: ScoredPostsQuery, batch: CandidateBatch) -> Mask:
         if not len(query.served_ids):
             return np.ones(len(batch), np.bool_)
-        return ~any_related(batch, IdSet(query.served_ids).contains)
+        return ~any_related(batch, IdSet(query.served_ids))

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from xfast.mixer.candidates import CandidateBatch
+from xfast.mixer.filters._filters import IdSet
 from xfast.pipeline import Mask
 
-__all__ = ["any_related", "related_ids"]
+__all__ = ["Membership", "any_related", "related_ids"]
+
+
+class Membership(Protocol):
+    """Something that may contain ids."""
+
+    def contains(self, ids: npt.NDArray[np.uint64]) -> Mask:
+        """Mask of ids that may have been added."""
+        ...
 
 
 def related_ids(batch: CandidateBatch) -> Iterator[tuple[npt.NDArray[np.uint64], Mask | None]]:
@@ -22,12 +32,14 @@ def related_ids(batch: CandidateBatch) -> Iterator[tuple[npt.NDArray[np.uint64],
             yield column.values, column.valid
 
 
-def any_related(batch: CandidateBatch, contains: Callable[[npt.NDArray[np.uint64]], Mask]) -> Mask:
-    """Mask of the posts with a related id for which ``contains`` answers true."""
+def any_related(batch: CandidateBatch, members: IdSet | Membership) -> Mask:
+    """Mask of the posts of which a related id is, or may be, a member."""
     hit = np.zeros(len(batch), np.bool_)
     for ids, valid in related_ids(batch):
-        if valid is None:
-            hit |= contains(ids)
+        if isinstance(members, IdSet):
+            members.mark(ids, valid, hit)
+        elif valid is None:
+            hit |= members.contains(ids)
         elif valid.any():
-            hit |= contains(ids) & valid
+            hit |= members.contains(ids) & valid
     return hit

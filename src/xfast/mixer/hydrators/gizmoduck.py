@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from xfast.mixer.candidates import CandidateBatch
-from xfast.mixer.clients import GizmoduckUser, UsersClient, answer
+from xfast.mixer.clients import UserProfiles, UsersClient, answer
 from xfast.mixer.query import ScoredPostsQuery
 from xfast.mixer.quirks import Quirks
-from xfast.pipeline import CachedHydrator, CacheStore, Hydration
+from xfast.pipeline import CachedHydrator, CacheStore, Column, Hydration
 
 
 class GizmoduckHydrator(CachedHydrator[ScoredPostsQuery, CandidateBatch]):
@@ -39,41 +40,44 @@ class GizmoduckHydrator(CachedHydrator[ScoredPostsQuery, CandidateBatch]):
     def cache_keys(self, batch: CandidateBatch) -> Sequence[Hashable]:
         return list(zip(batch.author_id.tolist(), self._retweeted(batch).tolist(), strict=True))
 
-    def _retweeted(self, batch: CandidateBatch) -> np.ndarray:
+    def _retweeted(self, batch: CandidateBatch) -> npt.NDArray[np.uint64]:
         return batch.column("retweeted_user_id").filled(np.uint64(0))
 
-    def ask_for(self, ids: list[int]) -> list[int]:
+    def ask_for(self, ids: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
         """The ids to ask for, without repeats as the mode understands them."""
         if self.quirks == "fixed":
-            return list(dict.fromkeys(ids))
-        return [user for index, user in enumerate(ids) if index == 0 or ids[index - 1] != user]
+            return np.unique(ids)
+        fresh = np.ones(len(ids), np.bool_)
+        fresh[1:] = ids[1:] != ids[:-1]
+        return ids[fresh]
 
     async def hydrate_missing(self, query: ScoredPostsQuery, missing: CandidateBatch) -> Hydration:
-        authors, retweeted = missing.author_id.tolist(), self._retweeted(missing).tolist()
-        wanted = self.ask_for([*authors, *(user for user in retweeted if user)])
-        users = await answer(self._client.users(np.array(wanted, np.uint64)))
-        found: dict[int, GizmoduckUser | Exception] = dict(zip(wanted, users, strict=True))
-        ok = np.ones(len(missing), np.bool_)
-        errors: dict[int, str] = {}
-        rows: list[dict[str, object]] = []
-        for row, (author, original) in enumerate(zip(authors, retweeted, strict=True)):
-            profiles = [found[author], *([found[original]] if original else [])]
-            failed = next((profile for profile in profiles if isinstance(profile, Exception)), None)
-            if failed is not None:
-                ok[row], errors[row] = False, str(failed)
-                rows.append({})
-                continue
-            own = profiles[0]
-            other = profiles[1] if original else None
-            assert isinstance(own, GizmoduckUser)
-            rows.append(
-                {
-                    "author_followers_count": own.followers_count,
-                    "author_screen_name": own.screen_name,
-                    "retweeted_screen_name": other.screen_name if isinstance(other, GizmoduckUser) else None,
-                    "author_verified": own.verified,
-                    "author_protected": own.protected,
-                }
-            )
-        made = CandidateBatch.from_rows([{name: row.get(name) for name in self.columns} for row in rows])
-        return Hydration({name: made.column(name) for name in self.columns}, ok, errors)
+        authors, retweeted = missing.author_id, self._retweeted(missing)
+        is_retweet = retweeted != 0
+        wanted = self.ask_for(np.concatenate([authors, retweeted[is_retweet]]))
+        users: UserProfiles = await answer(self._client.users(wanted))
+        order = np.argsort(wanted, kind="stable")
+        own = order[np.searchsorted(wanted, authors, sorter=order)]
+        other = np.zeros(len(missing), np.int64)
+        other[is_retweet] = order[np.searchsorted(wanted, retweeted[is_retweet], sorter=order)]
+        failed = np.zeros(len(wanted), np.bool_)
+        failed[list(users.failed)] = True
+        bad = failed[own] | (failed[other] & is_retweet)
+        errors = {
+            row: users.failed[int(own[row])] if failed[own[row]] else users.failed[int(other[row])]
+            for row in np.flatnonzero(bad).tolist()
+        }
+        followers, names = users.followers_counts[own], users.screen_names[own]
+        original_names = users.screen_names[other]
+        verified, protected = users.verified[own], users.protected[own]
+        return Hydration(
+            {
+                "author_followers_count": Column(followers.astype(np.int32), followers >= 0),
+                "author_screen_name": Column(names, names != None),  # noqa: E711
+                "retweeted_screen_name": Column(original_names, is_retweet & (original_names != None)),  # noqa: E711
+                "author_verified": Column(verified == 1, verified >= 0),
+                "author_protected": Column(protected == 1, protected >= 0),
+            },
+            ~bad,
+            errors,
+        )

@@ -7,9 +7,9 @@ import asyncio
 import numpy as np
 
 from xfast.mixer.candidates import CandidateBatch, optional_ids
-from xfast.mixer.clients import PostsClient, SocialGraphClient, answer
+from xfast.mixer.clients import U64, PostsClient, SocialGraphClient, answer
 from xfast.mixer.query import ScoredPostsQuery
-from xfast.pipeline import CacheStore, Column, Hydration, Hydrator, MemoryCache
+from xfast.pipeline import CacheStore, Column, Hydration, Hydrator, Mask, MemoryCache, NoCache
 
 #: How long the video lookup may take before durations stay unset.
 _VIDEO_DEADLINE_S = 0.2
@@ -41,25 +41,31 @@ class QuoteHydrator(Hydrator[ScoredPostsQuery, CandidateBatch]):
             columns["quoted_video_duration_ms"] = await self._durations(quoted, has_quote)
         return Hydration(columns)
 
-    async def _quotes(self, batch: CandidateBatch) -> tuple[np.ndarray, np.ndarray]:
+    async def _quotes(self, batch: CandidateBatch) -> tuple[U64, U64]:
+        if isinstance(self.cache, NoCache):
+            return await self._fetch(batch.tweet_id)
         keys = batch.tweet_id.tolist()
         cells = list(await answer(self.cache.get_many(keys)))
         misses = [row for row, cell in enumerate(cells) if cell is None]
         if misses:
-            try:
-                found = await answer(self._posts.quotes(batch.tweet_id[misses]))
-                fresh = list(zip(found.quoted_ids.tolist(), found.quoted_user_ids.tolist(), strict=True))
-            except Exception as error:
-                if self.metrics is not None:
-                    self.metrics.count("QuoteHydrator.lookup", result="error", error=type(error).__name__)
-                fresh = [(0, 0)] * len(misses)
+            found, users = await self._fetch(batch.tweet_id[misses])
+            fresh = list(zip(found.tolist(), users.tolist(), strict=True))
             await answer(self.cache.put_many([keys[row] for row in misses], fresh, None))
             for row, cell in zip(misses, fresh, strict=True):
                 cells[row] = cell
         pairs = np.array(cells, np.uint64).reshape(len(cells), 2)
         return pairs[:, 0], pairs[:, 1]
 
-    async def _blocks(self, query: ScoredPostsQuery, users: np.ndarray, has_quote: np.ndarray) -> np.ndarray:
+    async def _fetch(self, post_ids: U64) -> tuple[U64, U64]:
+        try:
+            found = await answer(self._posts.quotes(post_ids))
+            return found.quoted_ids, found.quoted_user_ids
+        except Exception as error:
+            if self.metrics is not None:
+                self.metrics.count("QuoteHydrator.lookup", result="error", error=type(error).__name__)
+            return np.zeros(len(post_ids), np.uint64), np.zeros(len(post_ids), np.uint64)
+
+    async def _blocks(self, query: ScoredPostsQuery, users: U64, has_quote: Mask) -> Mask:
         blocks = np.zeros(len(users), np.bool_)
         if has_quote.any():
             try:
@@ -69,7 +75,7 @@ class QuoteHydrator(Hydrator[ScoredPostsQuery, CandidateBatch]):
                     self.metrics.count("QuoteHydrator.blocked_by", result="error", error=type(error).__name__)
         return blocks
 
-    async def _durations(self, quoted: np.ndarray, has_quote: np.ndarray) -> Column:
+    async def _durations(self, quoted: U64, has_quote: Mask) -> Column:
         values = np.zeros(len(quoted), np.int32)
         valid = np.zeros(len(quoted), np.bool_)
         if has_quote.any():

@@ -40,13 +40,16 @@ def resolve_ranker_cluster(query: ScoredPostsQuery, history_length: int) -> str:
 
 def decode_heads(prediction: Prediction, original_ids: npt.NDArray[np.uint64]) -> npt.NDArray[np.float64]:
     """Heads ``[N, 22]`` of posts by original id; NaN for what the model does not have."""
-    probabilities, _ = prediction.probabilities(original_ids)
-    continuous = prediction.continuous_values(original_ids)
     heads = np.full((len(original_ids), len(HEADS)), np.nan)
-    for table, numbers in ((probabilities, DISCRETE_NUMBERS), (continuous, CONTINUOUS_NUMBERS)):
-        for name, number in numbers.items():
-            if number < table.shape[1]:
-                heads[:, HEAD_INDEX[name]] = table[:, number]
+    known = {name: number for name, number in DISCRETE_NUMBERS.items() if number < prediction.log_probs.shape[1]}
+    if not len(prediction.post_ids):
+        return heads
+    values, found = prediction.probabilities(original_ids, list(known.values()))
+    heads[:, [HEAD_INDEX[name] for name in known]] = values
+    rows, _ = prediction.rows_of(original_ids)
+    for name, number in CONTINUOUS_NUMBERS.items():
+        if number < prediction.continuous.shape[1]:
+            heads[found, HEAD_INDEX[name]] = prediction.continuous[rows[found], number]
     return heads
 
 

@@ -33,11 +33,11 @@ class RankingScorer(Scorer[ScoredPostsQuery, CandidateBatch]):
         self.oon = OONScorer()
 
     def score(self, query: ScoredPostsQuery, batch: CandidateBatch) -> Hydration:
-        weighted = self.weighted.weigh(query, batch)
+        weighted, predicted = self.weighted.weigh(query, batch)
         scores = weighted * self.diversity.multipliers(query, batch, weighted) * self.oon.multipliers(query, batch)
         if self.quirks == "reference":
             return Hydration({"weighted_score": weighted, "score": scores})
-        unscored = np.isnan(batch.values("phoenix_scores")).all(axis=1)
+        unscored = ~predicted
         if unscored.any():
             scores = _below_scored(scores, unscored, query.params.negative_scores_offset or 1.0)
         return Hydration({"weighted_score": weighted, "score": scores, "unscored": unscored})

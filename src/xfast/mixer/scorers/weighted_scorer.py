@@ -67,17 +67,16 @@ def head_weights(params: Params) -> F64:
     return np.array([getattr(params, name) for name in _WEIGHTS], np.float64)
 
 
-def combined_scores(query: ScoredPostsQuery, batch: CandidateBatch) -> F64:
-    """Sum of weight times prediction over all heads, with both video weights gated."""
-    totals: F64 = weighted_sum(
-        batch.values("phoenix_scores"),
+def combined_scores(query: ScoredPostsQuery, batch: CandidateBatch) -> tuple[F64, Mask]:
+    """Sum of weight times prediction over all heads, video weights gated, and the rows with any prediction."""
+    return weighted_sum(
+        np.ascontiguousarray(batch.values("phoenix_scores")),
         head_weights(query.params),
         HEAD_INDEX["vqv"],
         _vqv_gate(query, batch).view(np.uint8),
         HEAD_INDEX["quoted_vqv"],
         _quoted_gate(query, batch).view(np.uint8),
     )
-    return totals
 
 
 def _vqv_gate(query: ScoredPostsQuery, batch: CandidateBatch) -> Mask:
@@ -114,19 +113,17 @@ class WeightedScorer(Scorer[ScoredPostsQuery, CandidateBatch]):
     def __init__(self, normalize: Normalizer = keep_scores) -> None:
         self._normalize = normalize
 
-    def weigh(self, query: ScoredPostsQuery, batch: CandidateBatch) -> F64:
-        """The weighted score per row."""
+    def weigh(self, query: ScoredPostsQuery, batch: CandidateBatch) -> tuple[F64, Mask]:
+        """The weighted score per row, and the rows for which the model predicted anything."""
         negative_sum, total_sum = query.params.weight_sums()
+        combined, predicted = combined_scores(query, batch)
         shifted = offset_scores(
-            combined_scores(query, batch),
-            negative_sum=negative_sum,
-            total_sum=total_sum,
-            offset=query.params.negative_scores_offset,
+            combined, negative_sum=negative_sum, total_sum=total_sum, offset=query.params.negative_scores_offset
         )
-        return self._normalize(batch, shifted)
+        return self._normalize(batch, shifted), predicted
 
     def score(self, query: ScoredPostsQuery, batch: CandidateBatch) -> Hydration:
-        return Hydration({"weighted_score": self.weigh(query, batch)})
+        return Hydration({"weighted_score": self.weigh(query, batch)[0]})
 
     def terms(self, query: ScoredPostsQuery, batch: CandidateBatch) -> Mapping[str, npt.NDArray[Any]]:
         heads = np.nan_to_num(batch.values("phoenix_scores"), nan=0.0)
