@@ -19,6 +19,9 @@ from xfast.thunder.sources import Messages, Positions
 
 logger = logging.getLogger(__name__)
 
+# librdkafka's own words, which would otherwise go to stderr.
+_librdkafka = logging.getLogger(f"{__name__}.librdkafka")
+
 Resume = Literal["positions", "group"]
 
 
@@ -120,7 +123,7 @@ class KafkaSource:
             raise SnapshotError(f"the snapshot belongs to {other[0]}, this source is the topic {self.topic!r}")
         self.close()
         self._resume_at, self._since = dict(positions), since
-        self._consumer = self._kafka.Consumer(self._settings)
+        self._consumer = self._kafka.Consumer(self._settings, logger=_librdkafka)
         if self.block is None:
             self._consumer.subscribe([self.topic], on_assign=self._on_assign, on_revoke=self._on_revoke)
         else:
@@ -242,16 +245,18 @@ class KafkaSource:
         try:
             if self.resume == "group":
                 committed = {p.partition: p.offset for p in self._consumer.committed(partitions, timeout=10.0)}
-            # librdkafka takes a time in the place of the offset.
-            asked = [self._partition(p.partition, int(max(self._since, 0) * 1000)) for p in partitions]
-            by_time = {p.partition: p.offset for p in self._consumer.offsets_for_times(asked, timeout=10.0)}
+            by_time: dict[int, int] = {}
+            if self._since > 0:
+                # librdkafka takes a time in the place of the offset, and answers -1 where all records are older.
+                asked = [self._partition(p.partition, int(self._since * 1000)) for p in partitions]
+                by_time = {p.partition: p.offset for p in self._consumer.offsets_for_times(asked, timeout=10.0)}
             for each in partitions:
                 low, high = self._consumer.get_watermark_offsets(self._partition(each.partition), timeout=10.0)
                 at = committed.get(each.partition, -1)
                 if at < 0:
                     at = self._resume_at.get(self._name(each.partition), -1)
                 if at < 0:
-                    found = by_time[each.partition]
+                    found = by_time.get(each.partition, low)
                     at = found if found >= 0 else high
                 each.offset = self._within(each.partition, at, low, high)
                 self._next[each.partition], self._high[each.partition] = each.offset, high
@@ -341,7 +346,8 @@ class KafkaTopic:
                 "reconnect.backoff.max.ms": 2_000,
                 "queue.buffering.max.messages": 200_000,
                 **(options or {}),
-            }
+            },
+            logger=_librdkafka,
         )
 
     def partitions(self) -> int:
