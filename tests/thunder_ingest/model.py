@@ -36,10 +36,13 @@ def account_event(user_id: int, state: int) -> bytes:
 
 
 def events(count: int, *, seed: int = 0, now: int = NOW, first: int = 1) -> list[bytes]:
-    """Creates with unique ids and times in the last hour, one delete in eight of an earlier post."""
-    rng = random.Random(seed * 1_000_003 + first)
+    """Creates with unique ids and times in the last hour, one delete in eight of an earlier post.
+
+    Event number n is the same whatever part of the sequence is asked for.
+    """
     result = []
     for number in range(first, first + count):
+        rng = random.Random(seed * 1_000_003 + number)
         if number % 8 == 0:
             result.append(delete_event(rng.randint(max(1, number - 50), number), now))
         else:
