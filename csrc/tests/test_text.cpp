@@ -10,6 +10,7 @@
 #include "tests/check.h"
 #include "text/keyword_matcher.h"
 #include "text/segment.h"
+#include "text/tokenizer.h"
 
 namespace {
 
@@ -54,6 +55,42 @@ void check_random_bytes() {
   }
 }
 
+// Everything that a tokenizer says, in order.
+struct Transcript {
+  std::string said;
+  bool ascii(const std::uint8_t* word, std::size_t length, std::size_t begin) {
+    std::string lower(reinterpret_cast<const char*>(word), length);
+    for (char& c : lower) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c + 32 : c);
+    return folded(lower, begin, begin + length);
+  }
+  bool folded(std::string_view token, std::size_t begin, std::size_t end) {
+    said += std::to_string(begin) + "-" + std::to_string(end) + std::string(token) + "|";
+    return false;
+  }
+  void open(char sigil, std::size_t begin) { said += sigil + std::to_string(begin) + "("; }
+  void close(std::size_t end) { said += std::to_string(end) + ")"; }
+};
+
+// The masks of 64 bytes change nothing: long texts, with every kind of byte on both sides of every boundary.
+void check_masks() {
+  std::mt19937_64 rng(13);
+  const std::string plain = "abcXYZ019 _-!., ";
+  for (int round = 0; round < 20000; ++round) {
+    std::string text;
+    const std::size_t pieces = rng() % 12;
+    for (std::size_t n = 0; n < pieces; ++n) {
+      for (std::size_t i = rng() % 40; i > 0; --i) text += plain[rng() % plain.size()];
+      text += kPieces[rng() % kPieces.size()];
+    }
+    std::string scratch;
+    Transcript fast, slow;
+    const auto* bytes = reinterpret_cast<const std::uint8_t*>(text.data());
+    xfast::text::Tokenizer<Transcript, true>(bytes, text.size(), scratch, fast).run();
+    xfast::text::Tokenizer<Transcript, false>(bytes, text.size(), scratch, slow).run();
+    CHECK_EQ(fast.said, slow.said);
+  }
+}
+
 void check_overlaps() {
   const std::vector<std::string_view> keywords = {"a b c", "b c", "c", "b", "#b c", ""};
   const KeywordMatcher matcher(keywords);
@@ -68,6 +105,7 @@ void check_overlaps() {
 
 int main() {
   check_random_bytes();
+  check_masks();
   check_overlaps();
   return check::failures() != 0;
 }

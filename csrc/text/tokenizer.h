@@ -4,13 +4,16 @@
 // over a few plain tokens. A URL gives the words of its host, then its path as one opaque token that begins with '/'.
 #pragma once
 
+#include <algorithm>
 #include <array>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <string>
 #include <string_view>
 
+#include "text/byte_masks.h"
 #include "text/segment.h"
 #include "text/unicode_tables.h"
 #include "text/utf8.h"
@@ -59,7 +62,8 @@ inline bool is_host(std::string_view token) {
 //   bool folded(std::string_view token, size_t begin, size_t end)  any other token
 //   void open(char sigil, size_t begin), void close(size_t end)    around the tokens of a unit
 // ascii and folded return true to stop. `scratch` is reused between calls.
-template <class Sink>
+// kMasks = false takes every byte the scalar way; tests compare the two.
+template <class Sink, bool kMasks = true>
 class Tokenizer {
  public:
   Tokenizer(const std::uint8_t* text, std::size_t size, std::string& scratch, Sink& sink)
@@ -70,6 +74,10 @@ class Tokenizer {
     while (at_ < size_) {
       if (at_ >= host_end_ && path()) return;
       if (at_ >= size_) return;
+#if defined(XFAST_TEXT_BYTE_MASKS)
+      if (kMasks && text_[at_] < 0x80 && plain_words()) return;
+      if (at_ >= size_ || at_ >= host_end_) continue;
+#endif
       switch (kByteClass[text_[at_]]) {
         case kWordByte:
           if (word()) return;
@@ -88,6 +96,44 @@ class Tokenizer {
 
  private:
   static constexpr std::size_t kNone = std::numeric_limits<std::size_t>::max();
+
+#if defined(XFAST_TEXT_BYTE_MASKS)
+  // The ASCII words from here to the next byte that needs care, without a branch per byte; a word that reaches such a
+  // byte is left to word().
+  bool plain_words() {
+    if (at_ - masks_at_ >= 64 || masks_at_ > at_) load_masks();
+    while (true) {
+      const std::size_t skipped = at_ - masks_at_;
+      std::uint64_t word = masks_.word >> skipped;
+      const std::uint64_t care = masks_.care >> skipped;
+      std::size_t limit = std::min<std::size_t>(64 - skipped, std::countr_zero(care));
+      if (host_end_ != kNone) limit = std::min(limit, host_end_ - at_);
+      std::size_t done = 0;  // bytes of this view that are dealt with
+      while (word != 0) {
+        const std::size_t begin = std::countr_zero(word);
+        const std::size_t length = std::countr_one(word >> begin);
+        if (begin + length >= limit) {
+          done = std::min(begin, limit);
+          break;
+        }
+        if (sink_.ascii(text_ + at_ + begin, length, at_ + begin)) return true;
+        done = begin + length;
+        word &= ~std::uint64_t{0} << done;  // done < limit <= 64
+      }
+      if (word == 0) done = limit;
+      at_ = std::min(at_ + done, size_);
+      // Go on where the view ended, not where care is needed or one word fills the view.
+      const bool view_ended = limit == 64 - skipped;
+      if (!view_ended || at_ >= size_ || (skipped == 0 && done == 0)) return false;
+      load_masks();
+    }
+  }
+
+  void load_masks() {
+    masks_at_ = at_;
+    masks_ = byte_masks(text_ + at_, size_ - at_);
+  }
+#endif
 
   // A word that starts with an ASCII letter, digit or underscore.
   bool word() {
@@ -227,6 +273,10 @@ class Tokenizer {
   Sink& sink_;
   std::size_t at_ = 0;
   std::size_t host_end_ = kNone;  // where the host of an open URL ends
+#if defined(XFAST_TEXT_BYTE_MASKS)
+  ByteMasks masks_;
+  std::size_t masks_at_ = kNone;  // what masks_ speak of: 64 bytes from here
+#endif
 };
 
 template <class Sink>
