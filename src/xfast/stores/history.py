@@ -148,9 +148,8 @@ class History:
 ROW = ("time_ms", "post_id", "action", "removed", "author_id", "surface", "dwell_ms")
 
 
-def aggregate(user_id: int, rows: list[tuple[int, ...]], options: HistoryOptions) -> History:
+def aggregate(user_id: int, table: npt.NDArray[np.int64], options: HistoryOptions) -> History:
     """Merge rows (in time order, columns :data:`ROW`) into slots and keep the newest ``max_length``."""
-    table = np.array(rows, np.int64).reshape(-1, len(ROW))
     table = _without_taken_back(table)
     slot, first = _slots(table, options.window_ms)
     count = len(first)
@@ -190,12 +189,12 @@ def aggregate(user_id: int, rows: list[tuple[int, ...]], options: HistoryOptions
 
 def _without_taken_back(table: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Drop the rows that take an action back, and the same actions on the same post up to that time."""
-    removals = table[table[:, 3] != 0]
-    rows: npt.NDArray[np.int64] = table[table[:, 3] == 0]
-    if not len(removals):
+    removal = table[:, 3] != 0
+    rows: npt.NDArray[np.int64] = table[~removal]
+    if not removal.any():
         return rows
     latest: dict[tuple[int, int], int] = {}
-    for time, post, action in removals[:, :3].tolist():
+    for time, post, action in table[removal, :3].tolist():
         latest[post, action] = max(time, latest.get((post, action), time))
     stays = [time > latest.get((post, action), -(2**63)) for time, post, action in rows[:, :3].tolist()]
     kept: npt.NDArray[np.int64] = rows[np.array(stays, np.bool_)]
@@ -203,16 +202,19 @@ def _without_taken_back(table: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 
 def _slots(table: npt.NDArray[np.int64], window_ms: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Slot of each row, and the row that opens each slot; slots are numbered in time order of their first action."""
-    number: dict[int, int] = {}
-    slot: list[int] = []
-    first: list[int] = []
-    opened: list[int] = []
-    for row, (time, post) in enumerate(table[:, :2].tolist()):
-        known = number.get(post)
-        if known is None or time - opened[known] > window_ms:
-            number[post] = known = len(first)
-            first.append(row)
-            opened.append(time)
-        slot.append(known)
-    return np.array(slot, np.int64), np.array(first, np.int64)
+    """Slot of each row, and the row that opens each slot; slots are numbered in time order of their first action.
+
+    Round after round, the earliest remaining row of every post opens a slot and takes what lies in its window.
+    """
+    time, post = table[:, 0], table[:, 1]
+    opener = np.zeros(len(table), np.int64)
+    rest = np.lexsort((np.arange(len(table)), post))
+    while rest.size:
+        posts = post[rest]
+        starts = np.flatnonzero(np.r_[True, posts[1:] != posts[:-1]])
+        first = np.repeat(rest[starts], np.diff(np.r_[starts, rest.size]))
+        within = time[rest] - time[first] <= window_ms
+        opener[rest[within]] = first[within]
+        rest = rest[~within]
+    openers, slot = np.unique(opener, return_inverse=True)
+    return slot.reshape(-1), openers

@@ -302,17 +302,21 @@ class SqlStore:
         # Only the newest rows are cached, without bounds: anything else would be a cache entry per request time.
         part = self._variant("history", limit) if options.include_realtime and options.lookback_ms is None else None
 
-        def load(users: list[int]) -> dict[int, list[tuple[Any, ...]]]:
+        def load(users: list[int]) -> dict[int, npt.NDArray[np.int64]]:
             bounds = (-(2**62), 2**62) if part else (earliest, latest)
-            rows: dict[int, list[tuple[Any, ...]]]
             rows = self._read(lambda session: self._history_rows(session, users, bounds, limit))
-            return rows
+            return {user: np.array(group, np.int64).reshape(-1, len(ROW)) for user, group in rows.items()}
 
-        found = self._cache.fetch(part, ids, load, []) if part else [load(ids).get(user, []) for user in ids]
+        nothing = np.zeros((0, len(ROW)), np.int64)
+        if part:
+            found = self._cache.fetch(part, ids, load, nothing)
+        else:
+            fresh = load(list(dict.fromkeys(ids)))
+            found = [fresh.get(user, nothing) for user in ids]
         users = _unsigned(ids).tolist()
         return [
-            aggregate(user, [row for row in rows if earliest <= row[0] <= latest], options)
-            for user, rows in zip(users, found)
+            aggregate(user, table[(table[:, 0] >= earliest) & (table[:, 0] <= latest)], options)
+            for user, table in zip(users, found)
         ]
 
     @staticmethod
