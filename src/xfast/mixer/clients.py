@@ -126,7 +126,7 @@ class Prediction:
         if not len(self.post_ids):
             width = self.log_probs.shape[1] if actions is None else len(actions)
             return np.full((len(post_ids), width), np.nan), found
-        chosen = self.log_probs[rows] if actions is None else self.log_probs[np.ix_(rows, actions)]
+        chosen = self.log_probs[rows] if actions is None else self.log_probs[np.ix_(rows, np.asarray(actions))]
         values = np.exp(chosen, dtype=np.float64)
         values[~found] = np.nan
         return values, found

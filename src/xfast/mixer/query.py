@@ -88,6 +88,7 @@ class ServedResponse:
     served_time_ms: int | None
     entries: tuple[ServedEntry, ...] = ()
     request_type: str = "OTHER"
+    request_id: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,5 +76,5 @@ class UpdateServedHistorySideEffect(SideEffect[ScoredPostsQuery, FeedItems]):
     async def run(self, data: SideEffectInput[ScoredPostsQuery, FeedItems]) -> None:
         query = data.query
         entries = tuple(entry for position, item in enumerate(data.selected) for entry in item_entries(item, position))
-        response = ServedResponse(query.request_time_ms, entries, request_type(query))
+        response = ServedResponse(query.request_time_ms, entries, request_type(query), query.request_id)
         await answer(self._client.append(query.user_id, platform(query.client_app_id), response))

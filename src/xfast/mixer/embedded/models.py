@@ -1,0 +1,129 @@
+"""Thunder and Phoenix in this process, as the mixer's clients; models run in a worker thread."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from xfast.errors import ConfigurationError
+from xfast.ids import as_int64, as_uint64
+from xfast.mixer.clients import InNetworkPosts, Prediction, PredictRequest, Retrieval, RetrievalRequest
+
+if TYPE_CHECKING:
+    from xfast.phoenix import Ranker, Retriever
+    from xfast.thunder import PostStore
+
+__all__ = ["LocalRanker", "LocalRetrieval", "LocalThunder"]
+
+U64 = npt.NDArray[np.uint64]
+
+
+class LocalThunder:
+    """A channel to a :class:`xfast.thunder.PostStore` of this process."""
+
+    def __init__(self, store: PostStore) -> None:
+        self._store = store
+
+    def in_network(
+        self,
+        *,
+        user_id: int,
+        following_ids: U64,
+        max_results: int,
+        exclude_ids: U64,
+        algorithm: str,
+        is_video_request: bool,
+        debug: bool,
+    ) -> InNetworkPosts:
+        """Newest posts of the followed authors."""
+        batch = self._store.in_network(
+            int(as_int64([user_id])[0]),
+            as_int64(following_ids),
+            as_int64(exclude_ids),
+            max_results=max_results,
+            video_only=is_video_request,
+        )
+        return InNetworkPosts(
+            as_int64(batch["post_id"]),
+            as_int64(batch["author_id"]),
+            as_int64(batch["in_reply_to_post_id"]),
+            as_int64(batch["source_post_id"]),
+            as_int64(batch["conversation_id"]),
+        )
+
+
+def _model_of(models: Mapping[str, Any], cluster: str) -> Any:
+    """The model of a cluster; an entry ``"*"`` serves every cluster without its own."""
+    model = models.get(cluster, models.get("*"))
+    if model is None:
+        raise ConfigurationError(f"no model serves cluster {cluster!r}, models exist for {sorted(models)}")
+    return model
+
+
+class LocalRanker:
+    """Ranking models by cluster id; ``"*"`` serves every cluster without its own.
+
+    Fills surface, impression and creation time of candidates; dwell and surfaces of the history come with it.
+    """
+
+    def __init__(self, rankers: Mapping[str, Ranker]) -> None:
+        self._rankers = dict(rankers)
+
+    async def predict(self, request: PredictRequest) -> Prediction:
+        """Score each original post once."""
+        return await asyncio.to_thread(self._predict, request)
+
+    def _predict(self, request: PredictRequest) -> Prediction:
+        from xfast.phoenix import Candidates
+
+        ranker = _model_of(self._rankers, request.cluster)
+        batch, now_ms = request.candidates, request.query.request_time_ms
+        ids, first = np.unique(batch.original_id, return_index=True)
+        ages, known = batch.ages_ms(now_ms)
+        created = np.where(known, (now_ms - ages) // 1_000, 0)[first].astype(np.int32)
+        candidates = Candidates(
+            ids,
+            batch.original_author_id[first],
+            product_surface=np.full(len(ids), request.product_surface, np.int32),
+            impression_ts=np.full(len(ids), now_ms // 1_000, np.int32),
+            created_ts=created,
+        )
+        context = ranker.encode(_fit(request.sequence, ranker.config.num_actions), keep="newest")
+        scores = ranker.score(context, candidates)
+        with np.errstate(divide="ignore"):
+            return Prediction(ids, np.log(scores.probabilities.astype(np.float64)), scores.continuous)
+
+
+class LocalRetrieval:
+    """Retrieval models by cluster id over their corpora; topic requests search inside the topics."""
+
+    def __init__(self, retrievers: Mapping[str, Retriever]) -> None:
+        self._retrievers = dict(retrievers)
+
+    async def retrieve(self, request: RetrievalRequest) -> Retrieval:
+        """Find the posts nearest to the viewer's history; seen and engaged posts are left out."""
+        return await asyncio.to_thread(self._retrieve, request)
+
+    def _retrieve(self, request: RetrievalRequest) -> Retrieval:
+        retriever = _model_of(self._retrievers, request.cluster)
+        sequence = _fit(request.sequence, retriever.config.num_actions)
+        hits = retriever.search(
+            retriever.encode(sequence, keep="newest"),
+            request.max_results,
+            exclude_ids=np.union1d(as_uint64(request.query.seen_ids), sequence.post_ids),
+            topic_ids=list(request.topic_ids) or None,
+        )
+        return Retrieval(hits.post_ids, hits.author_ids, scores=hits.scores)
+
+
+def _fit(sequence: Any, num_actions: int) -> Any:
+    """A history cut to the action columns that a model has."""
+    if sequence.actions.shape[1] <= num_actions:
+        return sequence
+    from dataclasses import replace
+
+    return replace(sequence, actions=np.ascontiguousarray(sequence.actions[:, :num_actions]))
