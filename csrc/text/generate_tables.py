@@ -48,6 +48,7 @@ CLASSES = [
     "Regional_Indicator",
     "WSegSpace",
 ]
+WORD_CLASSES = {"ALetter", "Katakana", "Regional_Indicator"}
 PICTOGRAPHIC, WORD, CJK = 32, 64, 128
 
 ACCENT_SCRIPTS = {"Inherited", "Latin", "Greek", "Cyrillic", "Hebrew", "Arabic", "Syriac"}
@@ -59,6 +60,8 @@ KEPT = [0x0439, 0x0457, 0x045E, 0x0453, 0x045C, 0x0624, 0x0626, 0x06C0, 0x06C2, 
 STROKES = {"ø": "o", "ł": "l", "đ": "d", "ħ": "h", "ŧ": "t", "ı": "i", "æ": "ae", "œ": "oe", "‘": "'", "’": "'"}
 # Signs of trade and punctuation that Extended_Pictographic happens to cover; they make no token.
 NOT_WORDS = {0xA9, 0xAE, 0x203C, 0x2049, 0x2122, 0x3030, 0x303D}
+# Vowels and ligatures of scripts whose every character is a token: taken apart, they would be two tokens in one.
+WHOLE = {0x0E33, 0x0EB3, 0x0EDC, 0x0EDD}
 # Invisible letters: Hangul fillers, and the Arabic tatweel that only stretches a line.
 INVISIBLE = {0x115F, 0x1160, 0x3164, 0xFFA0, 0x0640}
 HANGUL = range(0xAC00, 0xD7A4)
@@ -117,7 +120,7 @@ class Folding:
         return self.is_accent(code) or code in INVISIBLE or self.category[code] == "Cf"
 
     def __call__(self, code: int) -> list[int]:
-        if code in HANGUL:  # computed at run time
+        if code in HANGUL or code in WHOLE:  # syllables are composed at run time
             return [code]
         current = [code]
         while True:
@@ -134,9 +137,16 @@ class Folding:
                 elif not self.is_dropped(each):
                     step.append(each)
             if step == current:
-                # A compatibility decomposition may begin with a space (U+00B4 and its like): no part of a word.
-                return [each for each in step if each != 0x20]
+                return self.trimmed(code, step)
             current = step
+
+    def trimmed(self, code: int, folded: list[int]) -> list[int]:
+        """Without the signs around a letter or number ("⑴" folds to "(1)"), as around a word; and without spaces."""
+        folded = [each for each in folded if each != 0x20]
+        if self.category[code][0] in "LN":
+            inner = [place for place, each in enumerate(folded) if self.category[each][0] in "LNM"]
+            folded = folded[inner[0] : inner[-1] + 1] if inner else []
+        return folded
 
 
 def trie(values: list[int]) -> tuple[list[int], list[int]]:
@@ -170,8 +180,10 @@ def render() -> str:
             for code in codes:
                 properties[code] |= PICTOGRAPHIC
     for code in range(LIMIT):
-        pictographic = properties[code] & PICTOGRAPHIC or CLASSES[properties[code] & 31] == "Regional_Indicator"
-        if (category[code][0] in "LN" or pictographic) and code not in NOT_WORDS:
+        # Circled letters are signs that spell words; kana voicing marks share their class and do not.
+        circled = category[code] == "So" and CLASSES[properties[code] & 31] in WORD_CLASSES
+        wordlike = category[code][0] in "LN" or circled
+        if (wordlike or properties[code] & PICTOGRAPHIC) and code not in NOT_WORDS:
             properties[code] |= WORD
         if folding.script[code] in CJK_SCRIPTS or 0x3000 <= code < 0x3040 or 0xFF00 <= code < 0xFFF0:
             properties[code] |= CJK

@@ -10,7 +10,6 @@ namespace xfast::text {
 namespace {
 
 bool is_letter(WordBreak c) { return c == WordBreak::aletter || c == WordBreak::hebrew_letter; }
-bool is_ignored(WordBreak c) { return c == WordBreak::extend || c == WordBreak::format || c == WordBreak::zwj; }
 bool is_newline(WordBreak c) { return c == WordBreak::cr || c == WordBreak::lf || c == WordBreak::newline; }
 
 // The class of the next character that WB4 does not skip, from `at` on; `newline` at the end of the text.

@@ -236,10 +236,15 @@ class Tokenizer {
 
   // No letter, digit, underscore or '&' stands before a sigil ("a#b", "&#39;" and "me@example.com" hold no unit).
   bool boundary_before(std::size_t at) const {
-    if (at == 0) return true;
-    const std::uint8_t byte = text_[at - 1];
-    if (byte < 0x80) return detail::kByteClass[byte] != detail::kWordByte && byte != '&';
-    const std::uint8_t properties = properties_of(decode_before(text_, at).code);
+    std::uint8_t properties = 0;
+    do {  // a mark belongs to the letter before it
+      if (at == 0) return true;
+      const std::uint8_t byte = text_[at - 1];
+      if (byte < 0x80) return detail::kByteClass[byte] != detail::kWordByte && byte != '&';
+      const Decoded before = decode_before(text_, at);
+      properties = properties_of(before.code);
+      at -= before.length;
+    } while (is_ignored(word_break_of(properties)));
     return (properties & kWord) == 0 || (properties & kPictographic) != 0 ||
            word_break_of(properties) == WordBreak::regional_indicator;
   }

@@ -56,6 +56,9 @@ inline std::uint8_t properties_of(std::uint32_t code) {
 
 inline WordBreak word_break_of(std::uint8_t properties) { return static_cast<WordBreak>(properties & kClassMask); }
 
+// What WB4 skips: it belongs to the character before it.
+inline bool is_ignored(WordBreak c) { return c == WordBreak::extend || c == WordBreak::format || c == WordBreak::zwj; }
+
 // 0 when the character stays as it is, else the index of its folding in kFoldStarts.
 inline std::uint16_t fold_of(std::uint32_t code) { return kFolds[kFoldBlocks[code >> 7] * 128u + (code & 127u)]; }
 

@@ -18,7 +18,7 @@ CASES = {
     "don't DON’T don‘t": ["don't", "don't", "don't"],
     "rock-n-roll 1,000 3.14 U.S.A.": ["rock", "n", "roll", "1,000", "3.14", "u.s.a"],
     "__init__ _foo_ _ snake_case": ["init", "foo", "snake_case"],
-    "Straße STRASSE ﬁne ＡＢＣ 𝐛𝐨𝐥𝐝 ²": ["strasse", "strasse", "fine", "abc", "bold", "2"],
+    "Straße STRASSE ﬁne ＡＢＣ 𝐛𝐨𝐥𝐝 ⓢⓟⓐⓜ ² ⑴": ["strasse", "strasse", "fine", "abc", "bold", "spam", "2", "1"],
     "café cafe\u0301 Ångström Łódź søt œuvre": ["cafe", "cafe", "angstrom", "lodz", "sot", "oeuvre"],
     "İstanbul ISPARTA ısparta": ["istanbul", "isparta", "isparta"],
     "ΟΔΟΣ οδός": ["οδοσ", "οδοσ"],
@@ -38,7 +38,7 @@ CASES = {
     # units
     "#Widget ＃Widget #2024 ##x #": ["#widget", "#widget", "#2024", "#x"],
     "#Café #寿司大好き #foo_bar #मराठी": ["#cafe", "#寿司大好き", "#foo_bar", "#मराठी"],
-    "a#b R&D &#39; foo@bar.com": ["a", "b", "r", "d", "39", "foo", "bar.com"],
+    "À@0 A\u0300@0 a#b R&D &#39; foo@bar.com": ["a", "0", "a", "0", "a", "b", "r", "d", "39", "foo", "bar.com"],
     "#McDonald's (#tag) #a#b": ["#mcdonald", "s", "#tag", "#a", "b"],
     "@Example_User hi ＠you .@me @user寿司 @ünal": ["@example_user", "hi", "@you", "@me", "@user", "寿", "司", "unal"],
     "$TSLA, $brk.b $100 US$5 $": ["$tsla", "$brk.b", "100", "us", "5"],
@@ -86,3 +86,19 @@ def test_spelling_does_not_matter(text: str) -> None:
 def test_a_text_is_required() -> None:
     with pytest.raises(ParameterError, match="text is a int, must be str"):
         tokenize(3)  # type: ignore[arg-type]
+
+
+# A ligature of two kana, which are two tokens; halfwidth voicing marks on their own; a struck arrow, which is no emoji
+# although the arrow that it is made of is.
+ODD = {0x309F, 0xFF9E, 0xFF9F, 0x21AE}
+
+
+def test_every_character_folds_to_something_that_stays() -> None:
+    for code in range(0x20000):
+        text = chr(code)
+        if code in ODD or 0xD800 <= code < 0xE000 or unicodedata.normalize("NFKD", text).casefold() == text:
+            continue
+        tokens = tokenize(text)
+        assert tokenize(" ".join(tokens)) == tokens, hex(code)
+        assert tokenize(unicodedata.normalize("NFD", text)) == tokens, hex(code)
+        assert tokenize(text.upper()) == tokens or len(text.upper()) > 1 or text.upper().lower() != text, hex(code)
