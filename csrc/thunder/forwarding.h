@@ -24,7 +24,7 @@ class Forwarding {
     std::unique_ptr<std::atomic<std::uint64_t>[]> cell;
   };
 
-  Forwarding() : table_(new Table(16)) {}
+  Forwarding() : table_(new Table(kSmallest)) {}
   ~Forwarding() { delete table_.load(std::memory_order_relaxed); }
   Forwarding(const Forwarding&) = delete;
   Forwarding& operator=(const Forwarding&) = delete;
@@ -44,7 +44,7 @@ class Forwarding {
   template <class Moved>
   [[nodiscard]] Table* add(std::uint32_t old, std::uint32_t current, Moved&& moved) {
     Table* retired = nullptr;
-    if ((used_ + 1) * 2 > table_.load(std::memory_order_relaxed)->capacity) retired = grow();
+    if ((used_ + 1) * 2 > table_.load(std::memory_order_relaxed)->capacity) retired = resize();
     std::vector<std::uint32_t> group;
     if (auto node = sources_.extract(old)) group = std::move(node.mapped());
     for (const std::uint32_t slot : group) {
@@ -71,6 +71,12 @@ class Forwarding {
     return current;
   }
 
+  // Writer: a smaller table if an eighth or less is used. Returns the table to retire, or null.
+  [[nodiscard]] Table* shrink() {
+    const std::size_t capacity = table_.load(std::memory_order_relaxed)->capacity;
+    return capacity > kSmallest && live_ * 8 <= capacity ? resize() : nullptr;
+  }
+
   [[nodiscard]] std::size_t size() const { return live_; }
   [[nodiscard]] std::size_t bytes() const {
     return table_.load(std::memory_order_relaxed)->capacity * sizeof(std::uint64_t) + live_ * kSourceBytes;
@@ -87,6 +93,7 @@ class Forwarding {
 
  private:
   static constexpr std::uint64_t kEmpty = ~0ull, kErased = ~0ull - 1;
+  static constexpr std::size_t kSmallest = 16;
   static constexpr std::size_t kSourceBytes = 64;  // a node of the reverse map with a vector of one
 
   // The cell of `old`, or the empty one that it will take.
@@ -100,8 +107,9 @@ class Forwarding {
     }
   }
 
-  Table* grow() {
-    std::size_t capacity = 16;
+  // A table of the right size for what is there and one more.
+  Table* resize() {
+    std::size_t capacity = kSmallest;
     while (capacity < (live_ + 1) * 4) capacity *= 2;
     auto next = std::make_unique<Table>(capacity);
     Table* old = table_.load(std::memory_order_relaxed);

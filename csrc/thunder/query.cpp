@@ -40,31 +40,40 @@ struct Chosen {
   }
 };
 
-// A set of slots small enough for the first-level cache.
-class SlotSet {
+// A set of ids small enough for the first-level cache.
+class IdSet {
  public:
-  void reset(std::size_t count) {
+  void assign(std::span<const std::int64_t> ids) {
     std::size_t capacity = 64;
-    while (capacity < count * 4) capacity *= 2;
-    cells_.assign(capacity, kNone);
+    while (capacity < ids.size() * 4) capacity *= 2;
+    cells_.assign(capacity, kFree);
     mask_ = capacity - 1;
-  }
-  void add(std::uint32_t slot) {
-    std::size_t at = home(slot);
-    while (cells_[at] != kNone && cells_[at] != slot) at = (at + 1) & mask_;
-    cells_[at] = slot;
-  }
-  [[nodiscard]] bool contains(std::uint32_t slot) const {
-    for (std::size_t at = home(slot);; at = (at + 1) & mask_) {
-      if (cells_[at] == slot) return true;
-      if (cells_[at] == kNone) return false;
+    has_free_ = false;
+    for (const std::int64_t id : ids) {
+      if (id == kFree) {
+        has_free_ = true;
+        continue;
+      }
+      std::size_t at = home(id);
+      while (cells_[at] != kFree && cells_[at] != id) at = (at + 1) & mask_;
+      cells_[at] = id;
     }
+  }
+  [[nodiscard]] bool contains(std::int64_t id) const {
+    if (id == kFree) return has_free_;
+    for (std::size_t at = home(id); cells_[at] != kFree; at = (at + 1) & mask_)
+      if (cells_[at] == id) return true;
+    return false;
   }
 
  private:
-  [[nodiscard]] std::size_t home(std::uint32_t slot) const { return (slot * 0x9E3779B1u >> 7) & mask_; }
-  std::vector<std::uint32_t> cells_;
+  static constexpr std::int64_t kFree = 0x5EED0F0FF5EED0F0;  // any value: it has a flag of its own
+  [[nodiscard]] std::size_t home(std::int64_t id) const {
+    return (static_cast<std::uint64_t>(id) * 0x9E3779B97F4A7C15ull >> 32) & mask_;
+  }
+  std::vector<std::int64_t> cells_;
   std::size_t mask_ = 0;
+  bool has_free_ = false;
 };
 
 // Where the walk along one timeline stands.
@@ -81,7 +90,7 @@ struct Cursor {
 }  // namespace
 
 struct PostStore::Scratch {
-  SlotSet excluded;
+  IdSet excluded;
   std::vector<std::uint32_t> followees;  // dense, in request order
   std::vector<std::uint64_t> followed;   // bitset over dense authors
   std::vector<Cursor> cursors;
@@ -99,7 +108,8 @@ class PostStore::Reader {
 
   void run() {
     if (store_.config_.timeout_ms != 0) start_ = elapsed();
-    resolve_excluded();
+    excludes_ = !query_.exclude.empty();
+    if (excludes_) scratch_.excluded.assign(query_.exclude);
     resolve_followees();
     const FlatIndex::Table& authors = store_.author_index_.table();
     viewer_ = FlatIndex::find(authors, query_.viewer, store_.author_key());
@@ -120,23 +130,6 @@ class PostStore::Reader {
 
  private:
   // -- the request in dense numbers
-
-  void resolve_excluded() {
-    const auto ids = query_.exclude;
-    excludes_ = !ids.empty();
-    if (!excludes_) return;
-    scratch_.excluded.reset(ids.size());
-    const FlatIndex::Table& posts = store_.post_index_.table();
-    for (std::size_t i = 0; i < std::min(kAhead, ids.size()); ++i) FlatIndex::prefetch(posts, ids[i]);
-    for (std::size_t i = 0; i < ids.size(); ++i) {
-      if (i + kAhead < ids.size()) FlatIndex::prefetch(posts, ids[i + kAhead]);
-      if (i + kAhead / 2 < ids.size())
-        prefetch_first(posts, ids[i + kAhead / 2],
-                       [&](std::uint32_t slot) { __builtin_prefetch(&store_.slots(slot).id[in(slot)]); });
-      const std::uint32_t slot = FlatIndex::find(posts, ids[i], store_.post_key());
-      if (slot != FlatIndex::kMissing) scratch_.excluded.add(slot);
-    }
-  }
 
   void resolve_followees() {
     const auto ids = query_.following;
@@ -291,7 +284,7 @@ class PostStore::Reader {
         const std::uint16_t begin = chunk.begin.load(std::memory_order_relaxed);
         for (std::uint16_t at = chunk.end.load(std::memory_order_acquire); at > begin; --at) {
           const std::uint32_t slot = store_.current(low(*chunk.entry(at - 1)));
-          if (excludes_ && scratch_.excluded.contains(slot)) continue;
+          if (excludes_ && scratch_.excluded.contains(store_.post_id(slot))) continue;
           if (taken == cap(kind) || scanned == store_.config_.max_scan) break;
           ++scanned;
           const std::uint8_t state = store_.state(slot);
@@ -419,7 +412,7 @@ class PostStore::Reader {
         const Cursor& cursor = scratch_.cursors[due[at]];
         if (cursor.position != 0) {
           const std::uint64_t* entry = store_.chunk(cursor.chunk).entry(cursor.position - 1);
-          prefetch_state(low(entry[0]));
+          prefetch_post(low(entry[0]));
           if (cursor.kind == kSecondary && low(entry[1]) != kNone) prefetch_state(low(entry[1]));
         }
       }
@@ -435,6 +428,10 @@ class PostStore::Reader {
   }
 
   void prefetch_state(std::uint32_t slot) const { __builtin_prefetch(&store_.slots(slot).state[in(slot)]); }
+  void prefetch_post(std::uint32_t slot) const {
+    prefetch_state(slot);
+    __builtin_prefetch(&store_.slots(slot).id[in(slot)]);
+  }
 
   [[nodiscard]] std::uint32_t bucket(std::uint32_t created) const {
     return age_bucket(query_.now > created ? query_.now - created : 0);
@@ -444,6 +441,8 @@ class PostStore::Reader {
   void walk(Cursor& cursor, std::uint32_t bound) {
     const std::size_t kind = cursor.kind;
     const std::uint32_t most = cap(kind), scan = store_.config_.max_scan;
+    const double reach = oldest_age(std::min(bound, threshold_));
+    const std::uint32_t floor = query_.now > reach ? query_.now - static_cast<std::uint32_t>(reach) : 0;
     while (cursor.chunk != 0) {
       const Chunk& chunk = store_.chunk(cursor.chunk);
       if (!cursor.entered) {
@@ -464,12 +463,14 @@ class PostStore::Reader {
           return;
         }
         --cursor.position;
+        if (cursor.position > begin + 1 && high(*chunk.entry(cursor.position - 2)) >= floor)
+          prefetch_post(low(*chunk.entry(cursor.position - 2)));
         const std::uint8_t state = store_.state(slot);
         if ((state & kAlive) == 0) {
           out_.deleted_skipped += (state & kDeleted) != 0 ? 1 : 0;
           continue;
         }
-        if (excludes_ && scratch_.excluded.contains(slot)) continue;
+        if (excludes_ && scratch_.excluded.contains(store_.post_id(slot))) continue;
         ++cursor.scanned;
         if (accepts(slot, state, kind, kind == kSecondary ? entry[1] : 0)) {
           keep({created, slot, age, cursor.dense});
@@ -490,7 +491,6 @@ class PostStore::Reader {
     scratch_.candidates.push_back(candidate);
     // What the answer will need of it.
     const SlotGroup& group = store_.slots(candidate.slot);
-    __builtin_prefetch(&group.id[in(candidate.slot)]);
     __builtin_prefetch(&group.fields[in(candidate.slot)]);
     __builtin_prefetch(&group.references[in(candidate.slot)]);
     ++scratch_.histogram[candidate.bucket];

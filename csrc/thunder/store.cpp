@@ -293,7 +293,7 @@ void PostStore::move(std::uint32_t old, std::uint32_t to) {
     hold(to);
     --slots(old).holders[in(old)];  // the caller holds it too
   });
-  if (table != nullptr) retire(Garbage::forwarding_table, reinterpret_cast<std::uint64_t>(table));
+  retire(table);
   auto& word = slots(old).state[in(old)];
   const std::uint8_t before = word.load(std::memory_order_relaxed);
   word.store(static_cast<std::uint8_t>((before & ~kAlive) | kMoved), std::memory_order_release);
@@ -449,6 +449,9 @@ std::size_t PostStore::trim_fixed(std::uint32_t now) {
         const std::uint64_t entry = oldest(dense, kind);
         if (high(entry) >= cutoff) {
           watch_expiry(dense, kind);
+          // What is left may be entries of posts that were gone before.
+          if (author(dense).dead[kind] == author(dense).length[kind].load(std::memory_order_relaxed))
+            compact(dense, kind);
           break;
         }
         const std::uint32_t slot = low(entry);
@@ -564,6 +567,10 @@ void PostStore::retire(FlatIndex::Table* table) {
   if (table != nullptr) retire(Garbage::index_table, reinterpret_cast<std::uint64_t>(table));
 }
 
+void PostStore::retire(Forwarding::Table* table) {
+  if (table != nullptr) retire(Garbage::forwarding_table, reinterpret_cast<std::uint64_t>(table));
+}
+
 // Reuse what no reader can reach any more; never waits for one.
 void PostStore::reclaim() {
   for (;;) {
@@ -607,6 +614,7 @@ void PostStore::discard(std::uint64_t item) {
 void PostStore::shrink() {
   retire(post_index_.shrink(post_key()));
   retire(author_index_.shrink(author_key()));
+  retire(forwarding_.shrink());
   slots_.shrink();
   authors_.shrink();
   chunks_.shrink();

@@ -207,6 +207,7 @@ class PostStore {
     open_garbage_.push_back(static_cast<std::uint64_t>(kind) << 56 | what);
   }
   void retire(FlatIndex::Table* table);
+  void retire(Forwarding::Table* table);
   void reclaim();
   void discard(std::uint64_t item);
 

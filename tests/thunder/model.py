@@ -76,9 +76,10 @@ class Model:
         return state == "active" or (state == "protected" and (author == viewer or author in followed))
 
     def shown(self, post: Post, kind: str, viewer: int, followed: set[int]) -> bool:
-        if post.is_retweet and post.source_user_id:
-            if post.source_user_id == viewer or not self.visible(post.source_user_id, viewer, followed):
-                return False
+        if post.is_retweet and post.source_user_id == viewer and viewer != 0:
+            return False
+        if post.is_retweet and post.source_user_id and not self.visible(post.source_user_id, viewer, followed):
+            return False
         if kind != "secondary" or not post.in_reply_to_post_id:
             return True
         parent = self.posts.get(post.in_reply_to_post_id)

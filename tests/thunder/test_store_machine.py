@@ -1,4 +1,4 @@
-"""The store against the model: random creates, deletes, trims, late arrivals, clock jumps, account states, snapshots."""
+"""The store against the model: random creates, deletes, trims, late arrivals, clock jumps, accounts, snapshots."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from xfast.thunder.clock import Clock, ManualClock, SystemClock
 from xfast.thunder.columns import POST_COLUMNS, PostBatch
 from xfast.thunder.lookup import AtCapacityError, FollowingSourceError, InNetworkLookup
+from xfast.thunder.snapshot import Restored, SnapshotDirectory
 from xfast.thunder.store import AccountState, FeedCounts, PostStore, Quirks
 
 __all__ = [
@@ -17,5 +18,7 @@ __all__ = [
     "PostBatch",
     "PostStore",
     "Quirks",
+    "Restored",
+    "SnapshotDirectory",
     "SystemClock",
 ]
