@@ -1,0 +1,71 @@
+"""Phoenix in this process as the mixer's models."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from tests.mixer.world import NOW_MS, post_id
+from tests.phoenix.models import random_tower, tiny_config
+from xfast.errors import ConfigurationError
+from xfast.mixer.candidates import CandidateBatch
+from xfast.mixer.clients import PredictRequest
+from xfast.mixer.embedded import LocalRanker
+from xfast.mixer.query import ScoredPostsQuery
+from xfast.mixer.scorers import PhoenixScorer, decode_heads
+from xfast.phoenix import Engagements, Ranker
+
+
+@pytest.fixture(scope="module")
+def ranker() -> Ranker:
+    return Ranker(random_tower(tiny_config()))
+
+
+@pytest.fixture
+def query() -> ScoredPostsQuery:
+    made = ScoredPostsQuery(user_id=7, request_time_ms=NOW_MS, prediction_id=3)
+    rng = np.random.default_rng(0)
+    made.scoring_sequence = Engagements(7, [1, 2, 3], [4, 5, 6], rng.integers(0, 2, (3, 49)).astype(np.float32))
+    return made
+
+
+def batch() -> CandidateBatch:
+    first, second = post_id(60_000, 1), post_id(120_000, 2)
+    return CandidateBatch.from_records(
+        [
+            {"tweet_id": first, "author_id": 10},
+            {"tweet_id": 5, "author_id": 11, "retweeted_tweet_id": second, "retweeted_user_id": 12},
+            {"tweet_id": 6, "author_id": 13, "retweeted_tweet_id": second, "retweeted_user_id": 12},
+        ]
+    )
+
+
+def test_originals_are_scored_once_and_unknown_heads_are_unset(
+    ranker: Ranker, query: ScoredPostsQuery
+) -> None:
+    model = LocalRanker({"*": ranker})
+    request = PredictRequest("any", query, query.scoring_sequence, 1, batch())
+    prediction = asyncio.run(model.predict(request))
+    assert len(prediction.post_ids) == 2
+    heads = decode_heads(prediction, batch().original_id)
+    assert np.array_equal(heads[1], heads[2], equal_nan=True)
+    # Seven action columns: favorite 1, reply 4, quote 5 and retweet 6 exist, and the continuous outputs.
+    assert (~np.isnan(heads[0])).sum() == 4 + 2
+
+
+def test_the_scorer_fills_columns(ranker: Ranker, query: ScoredPostsQuery) -> None:
+    scorer = PhoenixScorer(LocalRanker({"Experiment1Fou": ranker}), clock=lambda: NOW_MS)
+    result = asyncio.run(scorer.score(query, batch()))
+    assert result.columns["last_scored_at_ms"].tolist() == [NOW_MS] * 3
+    assert result.columns["prediction_request_id"].tolist() == [3] * 3
+    query.scoring_sequence = None
+    empty = asyncio.run(scorer.score(query, batch()))
+    assert np.isnan(empty.columns["phoenix_scores"]).all()
+
+
+def test_a_cluster_without_a_model_is_named(ranker: Ranker, query: ScoredPostsQuery) -> None:
+    request = PredictRequest("Experiment9", query, query.scoring_sequence, 1, batch())
+    with pytest.raises(ConfigurationError, match=r"Experiment9.*models exist for"):
+        asyncio.run(LocalRanker({"Experiment1Fou": ranker}).predict(request))
