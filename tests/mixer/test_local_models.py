@@ -42,9 +42,7 @@ def batch() -> CandidateBatch:
     )
 
 
-def test_originals_are_scored_once_and_unknown_heads_are_unset(
-    ranker: Ranker, query: ScoredPostsQuery
-) -> None:
+def test_originals_are_scored_once_and_unknown_heads_are_unset(ranker: Ranker, query: ScoredPostsQuery) -> None:
     model = LocalRanker({"*": ranker})
     request = PredictRequest("any", query, query.scoring_sequence, 1, batch())
     prediction = asyncio.run(model.predict(request))

@@ -96,6 +96,7 @@ class _Request(Generic[Q, B]):
     query: Q
     deadline: float | None
     trace: Trace | None
+    result_size: int | None = None
     failures: list[ComponentRun] = field(default_factory=list)
     removed: list[B] = field(default_factory=list)
 
@@ -239,7 +240,7 @@ class Pipeline(Generic[Q, B]):
         return self._runtime
 
     async def execute(
-        self, query: Q, *, explain: bool = False, deadline_ms: float | None = None
+        self, query: Q, *, explain: bool = False, deadline_ms: float | None = None, result_size: int | None = None
     ) -> PipelineResult[Q, B]:
         """Run every stage for a query.
 
@@ -249,8 +250,8 @@ class Pipeline(Generic[Q, B]):
             Is copied first (``copy.copy``), so the caller's object stays as it was.
         explain
             Keep a :class:`Trace`.
-        deadline_ms
-            Overrides the pipeline's own.
+        deadline_ms, result_size
+            Override the pipeline's own.
 
         Raises
         ------
@@ -260,7 +261,10 @@ class Pipeline(Generic[Q, B]):
         began = self._timer()
         limit = self.deadline_ms if deadline_ms is None else deadline_ms
         request: _Request[Q, B] = _Request(
-            copy.copy(query), None if limit is None else began + limit / 1_000, Trace() if explain else None
+            copy.copy(query),
+            None if limit is None else began + limit / 1_000,
+            Trace() if explain else None,
+            self.result_size if result_size is None else result_size,
         )
         with span(f"{self.name}.execute"):
             await self._hydrate_query(request, "QueryHydrator", self.query_hydrators)
@@ -276,10 +280,11 @@ class Pipeline(Generic[Q, B]):
             batch = await self._score(request, batch, rows)
             selected, rows, rest, rest_rows = self._select(request, batch, rows)
             selected, rows, rest, rest_rows = await self._post_select(request, selected, rows, rest, rest_rows)
-            if self.result_size is not None and len(selected) > self.result_size:
+            size = request.result_size
+            if size is not None and len(selected) > size:
                 cut = np.arange(len(selected), dtype=np.int64)
-                rest = self.batch_type.concat([rest, selected.take(cut[self.result_size :])])
-                selected, rows = selected.take(cut[: self.result_size]), rows[: self.result_size]
+                rest = self.batch_type.concat([rest, selected.take(cut[size:])])
+                selected, rows = selected.take(cut[:size]), rows[:size]
             selected = self.finalize(request.query, selected)
             if request.trace is not None:
                 request.trace.order("Result", rows)
@@ -504,8 +509,9 @@ class Pipeline(Generic[Q, B]):
         hydrators, filters = self.post_selection_hydrators, self.post_selection_filters
         selected = await self._hydrate(request, "PostSelectionHydrator", hydrators, selected, rows)
         selected, rows = self._filter(request, "PostSelectionFilter", filters, selected, rows)
-        while self.backfill and self.result_size is not None and filters and len(rest) == len(rest_rows) > 0:
-            missing = self.result_size - len(selected)
+        size = request.result_size
+        while self.backfill and size is not None and filters and len(rest) == len(rest_rows) > 0:
+            missing = size - len(selected)
             if missing <= 0:
                 break
             taken = min(len(rest), missing)

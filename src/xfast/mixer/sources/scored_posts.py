@@ -26,7 +26,9 @@ class ScoredPostsSource(Source[ScoredPostsQuery, FeedItems]):
         self.quirks = quirks
 
     async def source(self, query: ScoredPostsQuery) -> FeedItems:
-        result = await self._pipeline.execute(query, explain=query.explain is not None)
+        result = await self._pipeline.execute(
+            query, explain=query.explain is not None, result_size=query.params.result_size
+        )
         if query.explain is not None:
             query.explain.append(result)
         missing = BrandSafetyVerdict.MEDIUM_RISK if self.quirks == "reference" else BrandSafetyVerdict.UNSPECIFIED

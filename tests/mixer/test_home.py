@@ -1,0 +1,71 @@
+"""The calls that an application makes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.mixer.world import NOW_MS, FakeWorld
+from xfast.errors import ParameterError
+from xfast.mixer.home import HomeMixer
+from xfast.mixer.items import ScoredPost
+from xfast.mixer.pipelines import MixerSettings
+
+VIEWER = 7
+
+
+@pytest.fixture
+def home(world: FakeWorld) -> Iterator[HomeMixer]:
+    made = HomeMixer(world.collaborators(), MixerSettings(clock=lambda: NOW_MS))
+    yield made
+    made.close()
+
+
+def test_a_page_has_the_asked_length_and_is_remembered(home: HomeMixer, world: FakeWorld) -> None:
+    page = home.for_you(VIEWER, limit=10)
+    assert len([item for item in page.items if isinstance(item.item, ScoredPost)]) == 10
+    assert not page.failures and not page.candidates
+    home.settle()
+    assert len(world.served[VIEWER]) == 1
+
+
+def test_explain_tells_the_story_of_removed_posts_too(home: HomeMixer, world: FakeWorld) -> None:
+    own = world.retrieved[3]
+    world.posts_table[own].author = VIEWER
+    page = home.for_you(VIEWER, explain=True)
+    stories = {story.tweet_id: story for story in page.candidates}
+    assert stories[own].trace.removed_by == "SelfTweetFilter"
+    assert stories[own].trace.source == "PhoenixSource"
+    best = page.items[0].item
+    assert isinstance(best, ScoredPost)
+    story = stories[best.tweet_id]
+    assert story.trace.final_rank == 0
+    terms = dict(story.trace.scores)
+    assert terms["PhoenixScorer"]["p(favorite)"] == pytest.approx(story.fields["phoenix_scores"]["favorite"])
+    assert terms["RankingScorer"]["score"] == pytest.approx(story.fields["score"])
+
+
+def test_a_failing_source_is_visible_on_the_page(home: HomeMixer, world: FakeWorld) -> None:
+    world.fail = {"retrieve", "ads"}
+    page = home.for_you(VIEWER, explain=True)
+    assert page.items
+    assert {run.name for run in page.failures} >= {"PhoenixSource", "AdsSource"}
+
+
+async def test_following_is_in_network(home: HomeMixer, world: FakeWorld) -> None:
+    page = await home.following_async(VIEWER)
+    posts = [item.item for item in page.items if isinstance(item.item, ScoredPost)]
+    assert posts and all(post.in_network for post in posts)
+    assert {post.served_type.pascal for post in posts} == {"RankedFollowing"}
+    await home.for_you_feed.drain()
+    await home.scored_posts.drain()
+
+
+def test_bad_arguments_are_named(home: HomeMixer) -> None:
+    with pytest.raises(ParameterError, match="limit is 99"):
+        home.for_you(VIEWER, limit=99)
+    with pytest.raises(ParameterError, match=r"no field \['colour'\]"):
+        home.for_you(VIEWER, colour="red")
+    with pytest.raises(ParameterError, match="user_id is 0"):
+        home.for_you(0)
