@@ -65,17 +65,15 @@ def apply_visibility(
     ok = np.ones(len(batch), np.bool_)
     errors: dict[int, str] = {}
     ancestors = batch.ragged("ancestors")
-    for row in range(len(batch)):
-        primary = results.get(int(batch.tweet_id[row]))
+    related = [batch.column(name) for name in ("quoted_tweet_id", "retweeted_tweet_id")]
+    for row, post in enumerate(batch.tweet_id.tolist()):
+        primary = results.get(post)
         if isinstance(primary, Exception):
             ok[row], errors[row] = False, str(primary)
             continue
         reasons[row] = primary
         hangs_on = ancestors.row(row).tolist()
-        for name in ("quoted_tweet_id", "retweeted_tweet_id"):
-            cell = batch.column(name).item(row)
-            if cell is not None:
-                hangs_on.append(cell)
+        hangs_on += [column.item(row) for column in related]
         found = [results.get(other) for other in hangs_on]
         ancillary[row] = any(isinstance(reason, VisibilityReason) and reason.drops for reason in found)
     present = np.array([reason is not None for reason in reasons], np.bool_)
