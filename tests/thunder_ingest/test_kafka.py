@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -255,6 +257,29 @@ def test_broker_crash_in_mid_stream_loses_and_duplicates_nothing(kafka: Broker) 
     target.close()
     check(store, messages)
     assert not letters.letters
+
+
+def test_a_broker_that_hangs_is_waited_for(kafka: Broker) -> None:
+    """A cut network as the client sees it: the connection stands, nothing comes through."""
+    pid = int((ROOT / ".services" / "kafka" / "pid").read_text())
+    messages = events(300)
+    topic = kafka.topic()
+    kafka.send(topic, messages[:100])
+    store = new_store()
+    source = KafkaSource(kafka.bootstrap, topic, options={"socket.timeout.ms": 1000, "session.timeout.ms": 6000})
+    consumer, _ = ingest(source, store)
+    consumer.start()
+    assert consumer.wait_ready(30)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        eventually(lambda: source.errors > 0)
+        assert consumer.state == "ready"
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    kafka.send(topic, messages[100:])
+    eventually(lambda: consumer.stats.messages == 300)
+    consumer.stop()
+    check(store, messages)
 
 
 def network_event(body: object, number: int = 0) -> bytes:

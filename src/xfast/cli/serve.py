@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from importlib import import_module
 
-# What -> (module with `add_arguments(parser)` and `run(args) -> int`, one-line help). Only the chosen one is imported.
+# What -> (module with `add_arguments(parser)` and `run(args) -> int`, one-line help).
 SERVICES: dict[str, tuple[str, str]] = {
     "thunder": ("xfast.cli.serve_thunder", "the in-network post store over gRPC, or the feeder of its topic"),
 }
@@ -16,9 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add one sub-command per service."""
     services = parser.add_subparsers(dest="service", metavar="SERVICE", required=True)
     for name, (module, text) in SERVICES.items():
-        service = services.add_parser(name, help=text, description=text)
-        if name in sys.argv[1:] or len(SERVICES) == 1:
-            import_module(module).add_arguments(service)
+        import_module(module).add_arguments(services.add_parser(name, help=text, description=text))
 
 
 def run(args: argparse.Namespace) -> int:
