@@ -108,8 +108,13 @@ class Process:
         self.pid_file = folder / "pid"
         self.log = folder / "log.txt"
         self.mark = mark
+        self.child: subprocess.Popen[bytes] | None = None
 
     def pid(self) -> int | None:
+        """The process id, None if it does not run."""
+        if self.child is not None:
+            # Our own child needs no mark, which it does not show before it has begun to run the program.
+            return self.child.pid if self.child.poll() is None else None
         try:
             pid = int(self.pid_file.read_text())
             status = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
@@ -121,7 +126,7 @@ class Process:
     def start(self, command: Sequence[str | Path], *, cwd: Path) -> None:
         """Start it in a session of its own: nothing it holds keeps the caller's pipes or terminal open."""
         with self.log.open("ab") as log:
-            child = subprocess.Popen(
+            self.child = subprocess.Popen(
                 [str(word) for word in command],
                 cwd=cwd,
                 stdin=subprocess.DEVNULL,
@@ -129,7 +134,7 @@ class Process:
                 stderr=log,
                 start_new_session=True,
             )
-        self.pid_file.write_text(str(child.pid))
+        self.pid_file.write_text(str(self.child.pid))
 
     def wait(self, ready: Callable[[], bool], *, seconds: float) -> None:
         """Wait until it is ready; an exit or the deadline raises with the end of the log."""
@@ -146,6 +151,7 @@ class Process:
         """Ask it to end, then kill it. True if it was running."""
         pid = self.pid()
         if pid is None:
+            self.child = None
             self.pid_file.unlink(missing_ok=True)
             return False
         os.kill(pid, signal.SIGKILL if force else sign)
@@ -154,5 +160,6 @@ class Process:
             if time.monotonic() > deadline:
                 os.kill(pid, signal.SIGKILL)
             time.sleep(0.05)
+        self.child = None
         self.pid_file.unlink(missing_ok=True)
         return True

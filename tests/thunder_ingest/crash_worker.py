@@ -18,7 +18,7 @@ from xfast.thunder.dead_letters import DeadLetterFile
 from xfast.thunder.event_log import EventLog
 from xfast.thunder.ingest import StoreTarget
 from xfast.thunder.kafka import KafkaSource
-from xfast.thunder.snapshots import SnapshotFolder
+from xfast.thunder.snapshot import SnapshotDirectory
 from xfast.thunder.sources import EventSource, LogSource
 
 
@@ -29,11 +29,11 @@ class SnapshotOften(StoreTarget):
 
 def consume(source: EventSource, folder: Path) -> Consumer:
     """A consumer that goes on from the newest snapshot of the folder."""
-    snapshots = SnapshotFolder(folder / "snapshots")
+    snapshots = SnapshotDirectory(folder / "snapshots")
     clock = ManualClock(NOW)
-    store, position = snapshots.load(clock=clock, **OPTIONS)
-    assert not snapshots.refused, snapshots.refused
-    target = SnapshotOften(store, snapshots, position, clock=clock)
+    restored = snapshots.load(clock=clock, **OPTIONS)
+    assert not restored.refused, restored.refused
+    target = SnapshotOften(restored.store, snapshots, restored.position, clock=clock)
     options = ConsumerOptions(batch_size=200, flush_seconds=0.005, lag_threshold=0)
     return Consumer(source, target, DeadLetterFile(folder / "dead_letters.jsonl"), options)
 

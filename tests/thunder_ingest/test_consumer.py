@@ -17,7 +17,7 @@ from xfast.thunder.consumer import Consumer, ConsumerOptions
 from xfast.thunder.dead_letters import DeadLetter, DeadLetterFile
 from xfast.thunder.event_log import EventLog
 from xfast.thunder.ingest import StoreTarget
-from xfast.thunder.snapshots import SnapshotFolder
+from xfast.thunder.snapshot import SnapshotDirectory
 from xfast.thunder.sources import LogSource, MemorySource, Messages, decode_positions, encode_positions
 
 FAST = ConsumerOptions(batch_size=100, flush_seconds=0.01, lag_threshold=0, retry_seconds=0.001)
@@ -169,7 +169,7 @@ def test_without_a_place_for_dead_letters_the_consumer_waits_and_moves_nothing()
 def test_stopping_while_dead_letters_cannot_be_stored_loses_nothing(tmp_path: Path) -> None:
     source, store = MemorySource(), new_store()
     source.put([create_event(1, 1, NOW - 5), b"\xff"])
-    snapshots = SnapshotFolder(tmp_path)
+    snapshots = SnapshotDirectory(tmp_path)
     consumer, letters = setup(source, store, snapshots=snapshots)
     letters.broken = True
     consumer.start()
@@ -234,16 +234,17 @@ def test_a_bug_in_the_source_is_reported_not_swallowed() -> None:
 def test_state_and_positions_are_one(tmp_path: Path) -> None:
     """A store restored from a snapshot goes on exactly where that snapshot stood."""
     messages = events(900)
-    source, snapshots = MemorySource(), SnapshotFolder(tmp_path)
+    source, snapshots = MemorySource(), SnapshotDirectory(tmp_path)
     source.put(messages[:300])
     consumer, _ = setup(source, new_store(), snapshots=snapshots)
     consumer.start()
     consumer.wait_ready(20)
     consumer.stop()
     source.put(messages[300:])
-    store, position = snapshots.load(clock=ManualClock(NOW), **OPTIONS)
+    restored = snapshots.load(clock=ManualClock(NOW), **OPTIONS)
+    store, position = restored.store, restored.position
     check(store, messages[:300])
-    assert decode_positions(position) == {"0": 300}
+    assert position is not None and decode_positions(position) == {"0": 300}
     consumer, _ = setup(source, store, snapshots=snapshots, positions=position)
     consumer.start()
     assert consumer.wait_ready(20)
@@ -253,7 +254,7 @@ def test_state_and_positions_are_one(tmp_path: Path) -> None:
 
 
 def test_snapshots_are_taken_while_it_runs(tmp_path: Path) -> None:
-    source, snapshots = MemorySource(), SnapshotFolder(tmp_path, keep=3)
+    source, snapshots = MemorySource(), SnapshotDirectory(tmp_path, keep=3)
     clock = ManualClock(NOW)
     store = new_store()
     target = StoreTarget(store, snapshots, clock=clock, snapshot_seconds=10)
@@ -271,40 +272,41 @@ def test_snapshots_are_taken_while_it_runs(tmp_path: Path) -> None:
 
 
 def test_a_damaged_snapshot_is_refused_and_the_older_one_used(tmp_path: Path) -> None:
-    snapshots = SnapshotFolder(tmp_path)
+    snapshots = SnapshotDirectory(tmp_path)
     store = new_store()
     for number in (1, 2):
         store.insert({"post_id": [number], "author_id": [1], "created_at": [NOW - 9]}, now=NOW)
         snapshots.save(store, encode_positions({"0": number}))
     newest = snapshots.paths()[0]
     newest.write_bytes(newest.read_bytes()[:-7])
-    loaded, position = snapshots.load(clock=ManualClock(NOW), **OPTIONS)
-    assert decode_positions(position) == {"0": 1}
+    restored = snapshots.load(clock=ManualClock(NOW), **OPTIONS)
+    loaded, position = restored.store, restored.position
+    assert position is not None and decode_positions(position) == {"0": 1}
     assert [post for post, _, _ in visible(loaded)] == [1]
-    assert len(snapshots.refused) == 1 and str(newest) in snapshots.refused[0]
+    assert len(restored.refused) == 1 and str(newest) in restored.refused[0]
     for path in snapshots.paths():
         path.write_bytes(b"")
-    loaded, position = snapshots.load(clock=ManualClock(NOW), **OPTIONS)
-    assert position == b"" and visible(loaded) == [] and len(snapshots.refused) == 2
+    with pytest.raises(SnapshotError, match="none of 2 snapshots can be read"):
+        snapshots.load(clock=ManualClock(NOW), **OPTIONS)
 
 
 def test_snapshot_that_cannot_be_written_is_counted_and_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source, snapshots = MemorySource(), SnapshotFolder(tmp_path)
+    source, snapshots = MemorySource(), SnapshotDirectory(tmp_path)
     clock = ManualClock(NOW)
     consumer = Consumer(source, StoreTarget(new_store(), snapshots, clock=clock), Letters(), FAST)
     source.put(events(10))
     fail = threading.Event()
     fail.set()
-    real = SnapshotFolder.save
+    real = SnapshotDirectory.save
 
-    def save(self: SnapshotFolder, store: PostStore, position: bytes) -> Path:
+    def save(self: SnapshotDirectory, store: PostStore, position: bytes) -> Path:
         if fail.is_set():
             raise SnapshotError("disk full")
         return real(self, store, position)
 
-    monkeypatch.setattr(SnapshotFolder, "save", save)
+    monkeypatch.setattr(SnapshotDirectory, "save", save)
     consumer.start()
     consumer.wait_ready(20)
     clock.advance(301)
@@ -336,7 +338,7 @@ def test_network_events_from_the_embedded_log(tmp_path: Path) -> None:
         consumer.stop()
         assert not letters.letters
         assert isinstance(consumer.target, StoreTarget)
-        assert consumer.target.counts["unknown"] == 1 and consumer.target.counts["nullcast"] == 1
+        assert consumer.target.counts["unknown_states"] == 1 and consumer.target.counts["nullcast"] == 1
 
 
 def test_the_last_state_of_an_account_in_a_batch_wins() -> None:

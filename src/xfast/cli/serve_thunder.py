@@ -24,7 +24,7 @@ from xfast.thunder.kafka import DeadLetterTopic, KafkaSource, KafkaTopic
 from xfast.thunder.logs import configure
 from xfast.thunder.lookup import InNetworkLookup
 from xfast.thunder.service import ServiceOptions, ThunderServer
-from xfast.thunder.snapshots import SnapshotFolder
+from xfast.thunder.snapshot import Restored, SnapshotDirectory
 from xfast.thunder.sources import EventSource, LogSource
 
 logger = logging.getLogger(__name__)
@@ -116,14 +116,17 @@ async def _serve(args: argparse.Namespace, consumer_options: ConsumerOptions) ->
     )  # fmt: skip
     store_options = {name: getattr(args, name) for name in limits} | {"retention_seconds": args.retention}
     source = _source(args)
-    snapshots = None if args.snapshots is None else SnapshotFolder(args.snapshots)
+    snapshots = None if args.snapshots is None else SnapshotDirectory(args.snapshots)
     from xfast.thunder import PostStore
 
-    store, position = (PostStore(**store_options), b"") if snapshots is None else snapshots.load(**store_options)
+    restored = Restored(PostStore(**store_options), None) if snapshots is None else snapshots.load(**store_options)
+    for reason in restored.refused:
+        logger.error("snapshot refused, an older one is used: %s", reason)
+    store = restored.store
     target = StoreTarget(
         store,
         snapshots,
-        position,
+        restored.position,
         encoding=args.encoding or ("network" if args.log else "in_network"),
         min_video_duration_ms=args.min_video_ms,
         snapshot_seconds=args.snapshot_seconds,

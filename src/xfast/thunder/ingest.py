@@ -6,15 +6,16 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from xfast.errors import ParameterError
 from xfast.thunder import _wire
 from xfast.thunder.clock import Clock, SystemClock
+from xfast.thunder.snapshot import SnapshotDirectory
 from xfast.thunder.sources import Messages, Positions, decode_positions, encode_positions
-from xfast.thunder.store import AccountState, PostStore
+from xfast.thunder.store import ACCOUNT_STATES, PostStore
 
 logger = logging.getLogger(__name__)
 
@@ -30,15 +31,6 @@ FAULTS = {
     6: "the post id is missing",
 }
 """Why a message cannot be read, by the number of csrc/eventlog/wire.h."""
-
-# AccountState of network_event.proto.
-ACCOUNT_STATES: dict[int, AccountState] = {
-    1: "active",
-    2: "suspended",
-    3: "protected",
-    4: "deactivated",
-    5: "erased",
-}
 
 
 def decode(
@@ -99,8 +91,8 @@ class StoreTarget:
     def __init__(
         self,
         store: PostStore,
-        snapshots: Any = None,
-        positions: bytes = b"",
+        snapshots: SnapshotDirectory | None = None,
+        positions: bytes | None = None,
         *,
         encoding: Encoding = "in_network",
         min_video_duration_ms: int = 0,
@@ -123,7 +115,7 @@ class StoreTarget:
         self.trim_seconds, self.snapshot_seconds = trim_seconds, snapshot_seconds
         self.clock: Clock = clock or SystemClock()
         self.counts: Counter[str] = Counter()
-        self._positions = decode_positions(positions)
+        self._positions = decode_positions(positions or b"")
         self._serving = False
         self._next_trim = self._next_save = self.clock.monotonic()
         self._next_save += snapshot_seconds
@@ -146,40 +138,22 @@ class StoreTarget:
             min_video_duration_ms=self.min_video_duration_ms,
             retention_seconds=self.store.retention_seconds,
         )
-        creates = columns.creates()
-        inserted = self.store.insert(creates, now=now) if len(creates["post_id"]) else 0
-        if len(columns.deleted_id):
-            self.store.delete(columns.deleted_id, columns.deleted_at, now=now)
-        unknown_states = self._apply_accounts(columns)
+        done = self.store.apply(columns, now)
+        known = len(ACCOUNT_STATES)
         self.counts.update(
-            creates=len(creates["post_id"]),
-            inserted=inserted,
-            deletes=len(columns.deleted_id),
-            accounts=len(columns.account_id),
+            creates=len(columns.create_index),
+            inserted=done.created,
+            deletes=done.deleted,
+            accounts=done.accounts,
             empty=columns.empty,
-            unknown=columns.unknown + unknown_states,
+            unknown=columns.unknown,
+            unknown_states=int(np.count_nonzero((columns.account_state < 1) | (columns.account_state > known))),
             other=columns.other,
             nullcast=columns.nullcast,
             late_deletes=columns.late_deletes,
             malformed=len(columns.bad_index),
         )
         return bad_messages(columns)
-
-    def _apply_accounts(self, columns: _wire.InNetworkColumns) -> int:
-        """Set account states in order: within a batch the last state of a user wins. Return how many are unknown."""
-        states, ids = columns.account_state, columns.account_id
-        unknown = 0
-        # Runs of one state go in one call; states alternate rarely.
-        if len(states) == 0:
-            return 0
-        edges = np.flatnonzero(np.diff(states)) + 1
-        for users, run in zip(np.split(ids, edges), np.split(states, edges), strict=True):
-            state = ACCOUNT_STATES.get(int(run[0]))
-            if state is None:
-                unknown += len(run)
-            else:
-                self.store.set_account_state(users, state)
-        return unknown
 
     def caught_up(self) -> None:
         """Finalise the store and begin to trim."""

@@ -109,6 +109,7 @@ class KafkaSource:
         self._consumer: Any = None
         self._next: dict[int, int] = {}
         self._high: dict[int, int] = {}
+        self._stuck: set[int] = set()
         self._resume_at: Positions = {}
         self._since = 0.0
         self._assigned = False
@@ -139,6 +140,8 @@ class KafkaSource:
                 return None
         if self._pending is not None:
             self._assign_pending()
+        if self._stuck:
+            self._unstick()
         try:
             received = self._consumer.consume(max_messages, timeout)
         except self._kafka.KafkaException as error:
@@ -187,7 +190,7 @@ class KafkaSource:
         if self._consumer is not None:
             consumer, self._consumer = self._consumer, None
             consumer.close()
-        self._next, self._high, self._assigned, self._pending = {}, {}, False, None
+        self._next, self._high, self._stuck, self._assigned, self._pending = {}, {}, set(), False, None
 
     # --- assignment -----------------------------------------------------------------------------------------------
 
@@ -235,6 +238,7 @@ class KafkaSource:
         for each in partitions:
             self._next.pop(each.partition, None)
             self._high.pop(each.partition, None)
+            self._stuck.discard(each.partition)
         consumer.unassign()
 
     def _resolve(self, partitions: list[Any]) -> bool:
@@ -296,10 +300,18 @@ class KafkaSource:
         self._count(error)
         out_of_range = (self._kafka.KafkaError._AUTO_OFFSET_RESET, self._kafka.KafkaError.OFFSET_OUT_OF_RANGE)
         if error.code() in out_of_range and partition in self._next:
-            low, high = self._consumer.get_watermark_offsets(self._partition(partition), timeout=10.0)
-            at = self._within(partition, self._next[partition], low, high)
-            self._next[partition] = at
-            self._consumer.seek(self._partition(partition, at))
+            self._stuck.add(partition)
+
+    def _unstick(self) -> None:
+        """Go on behind expired offsets: librdkafka fetches such a partition again only when it is newly assigned."""
+        try:
+            for partition in sorted(self._stuck):
+                low, high = self._consumer.get_watermark_offsets(self._partition(partition), timeout=10.0)
+                self._next[partition] = self._within(partition, self._next[partition], low, high)
+            self._consumer.assign([self._partition(partition, at) for partition, at in self._next.items()])
+            self._stuck.clear()
+        except self._kafka.KafkaException as error:
+            self._count(error.args[0])
 
 
 class _Origins(Sequence[tuple[str, int]]):

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from xfast.errors import ParameterError, SnapshotError
 from xfast.ids import as_int64
-from xfast.thunder import _native
+from xfast.thunder import _native, _wire
 from xfast.thunder.clock import Clock
 from xfast.thunder.columns import PostBatch, post_columns
 
@@ -203,9 +203,10 @@ class PostStore:
         FeedCounts
             What was done; ``malformed`` holds the positions of messages that could not be read. The others are applied.
         """
-        from xfast.thunder._wire import decode_in_network
+        return self.apply(_wire.decode_in_network(messages), now)
 
-        events = decode_in_network(messages)
+    def apply(self, events: _wire.InNetworkColumns, now: float | None = None) -> FeedCounts:
+        """Apply decoded events, as :meth:`feed` does; for ingestion that decodes by other rules."""
         time_of_batch = self._time(now)
         created = self._native.insert(**events.creates(), now=time_of_batch)  # type: ignore[arg-type]
         self._native.remove(events.deleted_id, events.deleted_at)
