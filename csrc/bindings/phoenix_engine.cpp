@@ -4,12 +4,15 @@
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
 
 #include <memory>
 #include <optional>
 #include <stdexcept>
 #include <string>
 #include <tuple>
+#include <utility>
+#include <vector>
 
 #include "phoenix/tower.h"
 
@@ -123,17 +126,53 @@ std::shared_ptr<ContextCache> encode(const RankerTower& tower, bool user_valid, 
   return tower.encode(in);
 }
 
-std::tuple<Out2, Out2, Out2> score(const RankerTower& tower, const ContextCache& context, In<float, 3> posts,
-                                   In<float, 3> authors, In<bool, 1> valid, In<std::int32_t, 1> positions,
-                                   In<std::int32_t, 1> surface, In<std::int32_t, 1> age_bucket, std::size_t threads) {
-  const TowerSpec& spec = tower.spec();
+std::shared_ptr<ContextCache> append(const RankerTower& tower, const ContextCache& context, In<float, 3> posts,
+                                     In<float, 3> authors, In<std::int32_t, 1> positions, In<float, 2> actions,
+                                     In<std::int32_t, 1> surface, In<float, 1> dwell) {
+  const std::size_t nobody[] = {tower.spec().user_hashes, tower.spec().dim.emb};
+  const In<float, 2> user(nullptr, 2, nobody);
+  const ContextInput in =
+      context_input(tower.spec(), false, user, posts, authors, positions, actions, surface, dwell, std::nullopt);
+  nb::gil_scoped_release release;
+  return tower.append(context, in);
+}
+
+using KeysValues = nb::ndarray<nb::numpy, float, nb::ndim<4>>;
+
+std::tuple<KeysValues, KeysValues> unpack(const ContextCache& context) {
+  const Dimensions& dim = context.dim;
+  const std::size_t size = dim.layers * dim.kv_heads * context.tokens * dim.head;
+  float *keys = room(size).release(), *values = room(size).release();
+  const nb::capsule keys_owner = keep(keys), values_owner = keep(values);
+  context.unpack(keys, values);
+  return {KeysValues(keys, {dim.layers, dim.kv_heads, context.tokens, dim.head}, keys_owner),
+          KeysValues(values, {dim.layers, dim.kv_heads, context.tokens, dim.head}, values_owner)};
+}
+
+std::shared_ptr<ContextCache> restore(const RankerTower& tower, In<float, 4> keys, In<float, 4> values) {
+  const Dimensions& dim = tower.spec().dim;
+  const std::size_t tokens = keys.shape(2);
+  for (const auto& array : {keys, values})
+    expect(array.shape(0) == dim.layers && array.shape(1) == dim.kv_heads && array.shape(2) == tokens &&
+               array.shape(3) == dim.head,
+           "keys or values has the wrong shape");
+  auto cache = std::make_shared<ContextCache>(dim, tower.spec().kv_precision, tokens);
+  cache->pack(keys.data(), values.data());
+  return cache;
+}
+
+using Columns = std::tuple<In<float, 3>, In<float, 3>, In<bool, 1>, In<std::int32_t, 1>, In<std::int32_t, 1>,
+                           In<std::int32_t, 1>>;  // posts, authors, valid, positions, surface, age bucket
+using Scores = std::tuple<Out2, Out2, Out2>;
+
+CandidateInput candidate_input(const TowerSpec& spec, const Columns& columns) {
+  const auto& [posts, authors, valid, positions, surface, age_bucket] = columns;
   const std::size_t n = posts.shape(0), emb = spec.dim.emb;
   expect(posts.shape(1) == spec.item_hashes && posts.shape(2) == emb, "post_embeddings has the wrong shape");
   expect(authors.shape(0) == n && authors.shape(1) == spec.author_hashes && authors.shape(2) == emb,
          "author_embeddings has the wrong shape");
   expect(valid.shape(0) == n && positions.shape(0) == n && surface.shape(0) == n && age_bucket.shape(0) == n,
          "the candidate columns differ in length");
-  expect(threads > 0, "threads is 0, must be at least 1");
   CandidateInput in;
   in.count = n;
   in.post_embeddings = posts.data();
@@ -142,13 +181,28 @@ std::tuple<Out2, Out2, Out2> score(const RankerTower& tower, const ContextCache&
   in.positions = positions.data();
   in.surface = surface.data();
   in.age_bucket = age_bucket.data();
-  auto logits = room(n * spec.actions), probabilities = room(n * spec.actions), continuous = room(n * spec.continuous);
-  {
-    nb::gil_scoped_release release;
-    tower.score(context, in, logits.get(), probabilities.get(), continuous.get(), threads);
+  return in;
+}
+
+std::vector<Scores> score(const RankerTower& tower, const std::vector<std::shared_ptr<ContextCache>>& contexts,
+                          const std::vector<Columns>& candidates, std::size_t threads) {
+  const TowerSpec& spec = tower.spec();
+  expect(contexts.size() == candidates.size(), "contexts and candidates differ in length");
+  expect(threads > 0, "threads is 0, must be at least 1");
+  std::vector<ScoreList> lists(contexts.size());
+  std::vector<Scores> scores;
+  for (std::size_t i = 0; i < lists.size(); ++i) {
+    const CandidateInput in = candidate_input(spec, candidates[i]);
+    auto logits = room(in.count * spec.actions), probabilities = room(in.count * spec.actions),
+         continuous = room(in.count * spec.continuous);
+    lists[i] = {contexts[i].get(), in, logits.get(), probabilities.get(), continuous.get()};
+    scores.emplace_back(matrix(std::move(logits), in.count, spec.actions),
+                        matrix(std::move(probabilities), in.count, spec.actions),
+                        matrix(std::move(continuous), in.count, spec.continuous));
   }
-  return {matrix(std::move(logits), n, spec.actions), matrix(std::move(probabilities), n, spec.actions),
-          matrix(std::move(continuous), n, spec.continuous)};
+  nb::gil_scoped_release release;
+  tower.score(lists, threads);
+  return scores;
 }
 
 std::tuple<Out1, float> encode_user(const RetrievalTower& tower, bool user_valid, In<float, 2> user, In<float, 3> posts,
@@ -185,7 +239,8 @@ Out2 encode_candidates(const RetrievalTower& tower, In<float, 3> posts, In<float
 NB_MODULE(_engine, m) {
   nb::class_<ContextCache>(m, "Context")
       .def_prop_ro("tokens", [](const ContextCache& c) { return c.tokens; })
-      .def_prop_ro("nbytes", &ContextCache::bytes);
+      .def_prop_ro("nbytes", &ContextCache::bytes)
+      .def("unpack", &unpack);
 
   nb::class_<RankerTower>(m, "RankerTower")
       .def(
@@ -197,8 +252,10 @@ NB_MODULE(_engine, m) {
       .def_prop_ro("weight_bytes", &RankerTower::weight_bytes)
       .def("encode", &encode, "user_valid"_a, "user_embeddings"_a, "post_embeddings"_a, "author_embeddings"_a,
            "positions"_a, "actions"_a, "product_surface"_a, "dwell"_a, "ip_sum"_a.none())
-      .def("score", &score, "context"_a, "post_embeddings"_a, "author_embeddings"_a, "valid"_a, "positions"_a,
-           "product_surface"_a, "age_bucket"_a, "threads"_a);
+      .def("append", &append, "context"_a, "post_embeddings"_a, "author_embeddings"_a, "positions"_a, "actions"_a,
+           "product_surface"_a, "dwell"_a)
+      .def("restore", &restore, "keys"_a, "values"_a)
+      .def("score", &score, "contexts"_a, "candidates"_a, "threads"_a);
 
   nb::class_<RetrievalTower>(m, "RetrievalTower")
       .def(

@@ -300,9 +300,11 @@ void finish_layer(const Stack& stack, const Layer& layer, const float* attended,
   add_normed(projected, layer.norm[3].data(), rows, dim.emb, emb, x);
 }
 
-void context(const Stack& stack, float* x, const Rotation* rotation, ContextCache& cache, bool keep_output) {
+void context(const Stack& stack, float* x, const Rotation* rotation, ContextCache& cache, std::size_t known,
+             bool keep_output) {
   const Dimensions& dim = stack.dim;
   const std::size_t emb = dim.emb_pad(), width = dim.query_width() + 2 * dim.kv_width(), tokens = cache.tokens;
+  const auto row = [&](std::size_t token) { return x + (token - known) * emb; };
   Aligned<float> queries(stack.causal ? 0 : tokens * width);
   for (std::size_t l = 0; l < dim.layers; ++l) {
     const bool keys_only = !keep_output && l + 1 == dim.layers;
@@ -318,12 +320,12 @@ void context(const Stack& stack, float* x, const Rotation* rotation, ContextCach
       attend(
           stack, cache, l, qkv, rows, keys,
           [&](std::size_t r) { return Sight{stack.causal ? first + r + 1 : tokens, false}; }, attended);
-      finish_layer(stack, stack.layers[l], attended, rows, x + first * emb);
+      finish_layer(stack, stack.layers[l], attended, rows, row(first));
     };
     // Causal rows need only the keys before them; bidirectional ones need everybody's keys first.
-    for (std::size_t first = 0; first < tokens; first += kTileRows) {
+    for (std::size_t first = known; first < tokens; first += kTileRows) {
       const std::size_t rows = std::min(kTileRows, tokens - first);
-      const float* qkv = project_qkv(stack, stack.layers[l], x + first * emb, rows, rotation + first, keys_only);
+      const float* qkv = project_qkv(stack, stack.layers[l], row(first), rows, rotation + (first - known), keys_only);
       remember_tile(first, rows, qkv);
       if (keys_only) continue;
       if (stack.causal)

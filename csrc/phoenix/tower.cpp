@@ -289,12 +289,23 @@ std::shared_ptr<ContextCache> RankerTower::encode(const ContextInput& input) con
   std::vector<float> angles;
   const std::vector<Rotation> rotation = tokens(input, x, angles);
   auto cache = std::make_shared<ContextCache>(spec_.dim, spec_.kv_precision, rotation.size());
-  run_.context(stack_, x.data(), rotation.data(), *cache, false);
+  run_.context(stack_, x.data(), rotation.data(), *cache, 0, false);
   return cache;
 }
 
-void RankerTower::score_tile(const ContextCache& cache, const CandidateInput& input, std::size_t first,
-                             std::size_t count, float* logits, float* probabilities, float* continuous) const {
+std::shared_ptr<ContextCache> RankerTower::append(const ContextCache& cache, const ContextInput& input) const {
+  if (!spec_.causal) throw std::invalid_argument("context_attention is 'bidirectional', must be 'causal' to append");
+  if (input.user_valid) throw std::invalid_argument("the tokens to append hold a user, must be history only");
+  Aligned<float> x;
+  std::vector<float> angles;
+  const std::vector<Rotation> rotation = tokens(input, x, angles);
+  auto grown = cache.grown(rotation.size());
+  run_.context(stack_, x.data(), rotation.data(), *grown, cache.tokens, false);
+  return grown;
+}
+
+void RankerTower::score_tile(const ScoreList& list, std::size_t first, std::size_t count) const {
+  const CandidateInput& input = list.input;
   const Dimensions& dim = spec_.dim;
   const std::size_t emb = dim.emb_pad();
   const std::size_t post_width = spec_.item_hashes * dim.emb, author_width = spec_.author_hashes * dim.emb;
@@ -307,7 +318,7 @@ void RankerTower::score_tile(const ContextCache& cache, const CandidateInput& in
     add_table_row(age_, ages_, input.age_bucket[first + i], x.data() + i * emb);
   }
   const std::vector<Rotation> rotation = rotations(input.positions + first, count, angles);
-  run_.candidates(stack_, cache, x.data(), rotation.data(), input.valid + first, count);
+  run_.candidates(stack_, *list.cache, x.data(), rotation.data(), input.valid + first, count);
   run_.rms_norm(x.data(), final_norm_.data(), count, dim.emb, emb, y.data());
   const auto head = [&](const PackedMatrix& w, std::size_t columns, float* raw, float* squashed) {
     std::vector<float> wide(count * w.columns);
@@ -320,18 +331,26 @@ void RankerTower::score_tile(const ContextCache& cache, const CandidateInput& in
     run_.sigmoid(wide.data(), wide.size());
     store(squashed);
   };
-  head(logits_, spec_.actions, logits, probabilities);
-  head(continuous_, spec_.continuous, nullptr, continuous);
+  head(logits_, spec_.actions, list.logits, list.probabilities);
+  head(continuous_, spec_.continuous, nullptr, list.continuous);
 }
 
-void RankerTower::score(const ContextCache& cache, const CandidateInput& input, float* logits, float* probabilities,
-                        float* continuous, std::size_t threads) const {
+void RankerTower::score(std::span<const ScoreList> lists, std::size_t threads) const {
+  std::size_t total = 0;
+  for (const ScoreList& list : lists) total += list.input.count;
   // Tiles small enough that every thread gets one; a tile's size changes no result.
-  const std::size_t share = (input.count + threads - 1) / std::max<std::size_t>(threads, 1);
+  const std::size_t share = (total + threads - 1) / std::max<std::size_t>(threads, 1);
   const std::size_t tile = std::clamp(round_up(share, 4), std::size_t{4}, kScoreTile);
-  const std::size_t tiles = (input.count + tile - 1) / tile;
-  parallel_for(tiles, threads, [&](std::size_t i) {
-    score_tile(cache, input, i * tile, std::min(tile, input.count - i * tile), logits, probabilities, continuous);
+  struct Task {
+    const ScoreList* list;
+    std::size_t first;
+  };
+  std::vector<Task> tasks;
+  for (const ScoreList& list : lists)
+    for (std::size_t first = 0; first < list.input.count; first += tile) tasks.push_back({&list, first});
+  parallel_for(tasks.size(), threads, [&](std::size_t i) {
+    const auto [list, first] = tasks[i];
+    score_tile(*list, first, std::min(tile, list->input.count - first));
   });
 }
 
@@ -353,7 +372,7 @@ float RetrievalTower::encode(const ContextInput& input, float* vector) const {
   std::vector<float> angles;
   const std::vector<Rotation> rotation = tokens(input, x, angles);
   ContextCache cache(dim, spec_.kv_precision, rotation.size());
-  run_.context(stack_, x.data(), rotation.data(), cache, true);
+  run_.context(stack_, x.data(), rotation.data(), cache, 0, true);
   std::vector<double> mean(dim.emb);
   for (std::size_t t = 0; t < rotation.size(); ++t)
     for (std::size_t i = 0; i < dim.emb; ++i) mean[i] += x[t * dim.emb_pad() + i];

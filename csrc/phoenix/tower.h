@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -55,6 +56,15 @@ struct CandidateInput {
   const std::int32_t* age_bucket = nullptr;  // [count]
 };
 
+// One viewer's candidates and where their scores go, row-major without padding.
+struct ScoreList {
+  const ContextCache* cache = nullptr;
+  CandidateInput input;
+  float* logits = nullptr;         // [count, actions]
+  float* probabilities = nullptr;  // [count, actions]
+  float* continuous = nullptr;     // [count, continuous]
+};
+
 // What both towers share: the user and history projections and the transformer.
 class Tower {
  public:
@@ -89,13 +99,15 @@ class RankerTower : public Tower {
 
   std::shared_ptr<ContextCache> encode(const ContextInput& input) const;
 
-  // logits and probabilities [count, actions], continuous [count, continuous], row-major without padding.
-  void score(const ContextCache& cache, const CandidateInput& input, float* logits, float* probabilities,
-             float* continuous, std::size_t threads) const;
+  // The context with the tokens of `input` (which has no user) behind those of `cache`: the bits of a full encode,
+  // because causal tokens never see later ones. Refused (std::invalid_argument) where attention is bidirectional.
+  std::shared_ptr<ContextCache> append(const ContextCache& cache, const ContextInput& input) const;
+
+  // Scores lists of several viewers; every list's tiles are tasks of one loop.
+  void score(std::span<const ScoreList> lists, std::size_t threads) const;
 
  private:
-  void score_tile(const ContextCache& cache, const CandidateInput& input, std::size_t first, std::size_t count,
-                  float* logits, float* probabilities, float* continuous) const;
+  void score_tile(const ScoreList& list, std::size_t first, std::size_t count) const;
 
   PackedMatrix candidate_, logits_, continuous_;
   Aligned<float> candidate_surface_, age_, final_norm_;

@@ -47,6 +47,13 @@ struct ContextCache {
   std::size_t tokens;
   std::size_t capacity;  // tokens rounded up to a panel
 
+  // A copy with room for `more` tokens behind the ones that are here; these keep their bits.
+  std::shared_ptr<ContextCache> grown(std::size_t more) const;
+
+  // Keys and values as plain arrays [layers, kv_heads, tokens, head]; float32 holds bfloat16 exactly.
+  void unpack(float* keys_out, float* values_out) const;
+  void pack(const float* keys_in, const float* values_in);
+
   std::size_t keys_per_head() const { return capacity * round_up(dim.head, 2); }
   std::size_t values_per_head() const { return capacity * dim.head_pad(); }
   std::size_t bytes() const {
@@ -55,6 +62,11 @@ struct ContextCache {
 
   Aligned<float> keys_f32, values_f32;
   Aligned<std::uint16_t> keys_bf16, values_bf16;
+
+ private:
+  // Calls visit(place in a plain array, place among the keys, place among the values) for every stored number.
+  template <class Visit>
+  void visit(Visit visit) const;
 };
 
 // cos and sin of one token's position, dim.head / 2 each.
@@ -68,9 +80,11 @@ struct Kernels {
   void (*linear)(const PackedMatrix& w, const float* a, std::size_t lda, std::size_t rows, float* c, std::size_t ldc,
                  std::size_t first);
 
-  // Runs the context rows x [tokens, emb_pad] through all layers and fills the cache. Without `keep_output` the last
-  // layer stops at its keys and values and x is left as that layer's input.
-  void (*context)(const Stack&, float* x, const Rotation* rotation, ContextCache& cache, bool keep_output);
+  // Runs the context rows x [tokens - known, emb_pad] through all layers and fills the cache, which holds the first
+  // `known` tokens already (causal stacks only; 0 otherwise). Without `keep_output` the last layer stops at its keys
+  // and values and x is left as that layer's input.
+  void (*context)(const Stack&, float* x, const Rotation* rotation, ContextCache& cache, std::size_t known,
+                  bool keep_output);
 
   // Runs candidate rows x [rows, emb_pad] against the cache. `valid[r]` says whether row r also sees itself.
   void (*candidates)(const Stack&, const ContextCache&, float* x, const Rotation* rotation, const std::uint8_t* valid,

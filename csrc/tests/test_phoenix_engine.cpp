@@ -127,7 +127,7 @@ void check_bit_equality(const Kernels& run, Precision precision) {
   const auto encode = [&](std::size_t n, bool keep, std::vector<float>& x) {
     x.assign(context.begin(), context.begin() + static_cast<std::ptrdiff_t>(n * dim.emb_pad()));
     ContextCache cache(dim, stack.kv_precision, n);
-    run.context(stack, x.data(), rotation.data(), cache, keep);
+    run.context(stack, x.data(), rotation.data(), cache, 0, keep);
     return cache;
   };
   std::vector<float> whole, part;
@@ -136,6 +136,23 @@ void check_bit_equality(const Kernels& run, Precision precision) {
     encode(n, true, part);
     CHECK(std::memcmp(whole.data(), part.data(), part.size() * sizeof(float)) == 0);
   }
+  // Tokens appended to a shorter context, one or several at a time, and a context put back from plain arrays: same
+  // bits.
+  const auto plain = [](const ContextCache& c) {
+    std::vector<float> numbers(2 * c.dim.layers * c.dim.kv_heads * c.tokens * c.dim.head);
+    c.unpack(numbers.data(), numbers.data() + numbers.size() / 2);
+    return numbers;
+  };
+  const std::vector<float> everything = plain(cache);
+  for (std::size_t n : {0u, 1u, 31u, 32u, 47u, 60u}) {
+    const auto grown = encode(n, false, part).grown(tokens - n);
+    part.assign(context.begin() + static_cast<std::ptrdiff_t>(n * dim.emb_pad()), context.end());
+    run.context(stack, part.data(), rotation.data() + n, *grown, n, false);
+    CHECK(plain(*grown) == everything);
+  }
+  ContextCache restored(dim, stack.kv_precision, tokens);
+  restored.pack(everything.data(), everything.data() + everything.size() / 2);
+  CHECK(plain(restored) == everything);
   const std::vector<std::uint8_t> valid(count, 1);
   std::vector<float> all = posts;
   run.candidates(stack, cache, all.data(), rotation.data() + tokens, valid.data(), count);

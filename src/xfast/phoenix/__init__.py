@@ -19,6 +19,9 @@ _HOME = {
     "load_sequence": "artifacts",
     "save_artifacts": "artifacts",
     "PhoenixConfig": "config",
+    "ContextCache": "context_cache",
+    "dump_context": "context_codec",
+    "load_context": "context_codec",
     "Candidates": "features",
     "Engagements": "features",
     "Context": "ranker",
@@ -32,6 +35,7 @@ __all__ = [
     "Artifacts",
     "Candidates",
     "Context",
+    "ContextCache",
     "Corpus",
     "EmbeddingTables",
     "Engagements",
@@ -41,7 +45,9 @@ __all__ = [
     "Retriever",
     "Scores",
     "Tower",
+    "dump_context",
     "load_artifacts",
+    "load_context",
     "load_corpus",
     "load_params",
     "load_sequence",
@@ -68,6 +74,8 @@ if TYPE_CHECKING:
         save_artifacts,
     )
     from xfast.phoenix.config import PhoenixConfig
+    from xfast.phoenix.context_cache import ContextCache
+    from xfast.phoenix.context_codec import dump_context, load_context
     from xfast.phoenix.features import Candidates, Engagements
     from xfast.phoenix.ranker import Context, Ranker, Scores
     from xfast.phoenix.retriever import Hits, Retriever

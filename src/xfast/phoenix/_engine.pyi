@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import Any
 
 from numpy import bool_, float32, int32
@@ -8,6 +9,7 @@ class Context:
     def tokens(self) -> int: ...
     @property
     def nbytes(self) -> int: ...
+    def unpack(self) -> tuple[NDArray[float32], NDArray[float32]]: ...
 
 class RankerTower:
     def __init__(self, params: dict[str, NDArray[float32]], spec: dict[str, Any]) -> None: ...
@@ -25,17 +27,25 @@ class RankerTower:
         dwell: NDArray[float32],
         ip_sum: NDArray[float32] | None,
     ) -> Context: ...
-    def score(
+    def append(
         self,
         context: Context,
         post_embeddings: NDArray[float32],
         author_embeddings: NDArray[float32],
-        valid: NDArray[bool_],
         positions: NDArray[int32],
+        actions: NDArray[float32],
         product_surface: NDArray[int32],
-        age_bucket: NDArray[int32],
+        dwell: NDArray[float32],
+    ) -> Context: ...
+    def restore(self, keys: NDArray[float32], values: NDArray[float32]) -> Context: ...
+    def score(
+        self,
+        contexts: Sequence[Context],
+        candidates: Sequence[
+            tuple[NDArray[float32], NDArray[float32], NDArray[bool_], NDArray[int32], NDArray[int32], NDArray[int32]]
+        ],
         threads: int,
-    ) -> tuple[NDArray[float32], NDArray[float32], NDArray[float32]]: ...
+    ) -> list[tuple[NDArray[float32], NDArray[float32], NDArray[float32]]]: ...
 
 class RetrievalTower:
     def __init__(self, params: dict[str, NDArray[float32]], spec: dict[str, Any], linear_projection: bool) -> None: ...

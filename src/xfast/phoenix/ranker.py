@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -13,7 +14,9 @@ from xfast.actions import Vocabulary
 from xfast.errors import ParameterError
 from xfast.phoenix.artifacts import Tower
 from xfast.phoenix.config import PhoenixConfig
+from xfast.phoenix.context_key import InputDigest, model_version
 from xfast.phoenix.engines import EngineScores, ranker_engine
+from xfast.phoenix.engines.native import NativeRanker
 from xfast.phoenix.features import CandidateFeatures, Candidates, ContextFeatures, Engagements, Keep
 
 __all__ = ["Context", "Ranker", "Scores"]
@@ -44,8 +47,14 @@ class Context:
     """The engine's own form."""
     num_valid: int
     """Tokens that candidates see: the user and the non-empty history slots."""
+    history_tokens: int
+    """Those of the history alone."""
     nbytes: int
     """Memory of keys and values."""
+    inputs: bytes = field(repr=False)
+    """Digest of what was encoded (:class:`~xfast.phoenix.context_key.InputDigest`)."""
+    exact: bool
+    """False where keys and values went through a lossy store."""
     _owner: object = field(repr=False)
     _everything: ContextFeatures | None = field(default=None, repr=False)
 
@@ -122,12 +131,127 @@ class Ranker:
         keep
             ``oldest`` drops the end of the list, as the published pipeline does; ``newest`` drops its start.
         """
+        return self.encode_digested(engagements, InputDigest(self.config, engagements, keep), keep=keep)
+
+    def encode_digested(self, engagements: Engagements, digest: InputDigest, *, keep: Keep = "oldest") -> Context:
+        """:meth:`encode` for a caller that has the digest of these very engagements already, such as a cache."""
         features = ContextFeatures.build(self._tower, engagements, keep=keep)
-        encoded = self._engine.encode(features)
         everything = None
         if features.num_valid == 0:
             everything = ContextFeatures.build(self._tower, engagements, keep=keep, compact=False)
-        return Context(encoded, features.num_valid, self._engine.context_bytes(encoded), self, everything)
+        return self._context(
+            self._engine.encode(features), digest.whole, features.num_valid, int(features.valid.sum()), everything
+        )
+
+    def _context(
+        self,
+        encoded: Any,
+        inputs: bytes,
+        num_valid: int,
+        history_tokens: int,
+        everything: ContextFeatures | None = None,
+        *,
+        exact: bool = True,
+    ) -> Context:
+        size = self._engine.context_bytes(encoded)
+        return Context(encoded, num_valid, history_tokens, size, inputs, exact, self, everything)
+
+    @property
+    def can_append(self) -> bool:
+        """Whether :meth:`append` works: causal attention on the native engine."""
+        return isinstance(self._engine, NativeRanker) and self.config.context_attention == "causal"
+
+    def append(self, context: Context, engagements: Engagements, *, keep: Keep = "oldest") -> Context:
+        """Encode a viewer of whom all but the last engagements are encoded already; the bits of :meth:`encode`.
+
+        Exact because a causal token never sees later ones. That holds while the old tokens keep their RoPE positions:
+        by default until the model's history is full, and under right-anchored RoPE only for a viewer who had no
+        history (docs/context-cache.md).
+
+        Parameters
+        ----------
+        context
+            The viewer before, as :meth:`encode` or this method returned it.
+        engagements, keep
+            The viewer now, the new engagements at the end.
+
+        Raises
+        ------
+        ParameterError
+            The engagements do not begin with what the context encodes, positions included; or the context is another
+            ranker's, or came out of a lossy store.
+        NotImplementedError
+            The engine or the model's attention has no append; see :attr:`can_append`.
+        """
+        digest = InputDigest(self.config, engagements, keep)
+        if digest.whole == context.inputs:
+            self._check_owner(context)
+            return context
+        prefixes = digest.prefixes(len(digest) - min(context.history_tokens, len(digest)))
+        if context.history_tokens > len(digest) or prefixes[-1] != context.inputs:
+            raise ParameterError(
+                "engagements do not begin with what the context encodes, must be the same viewer with engagements "
+                "added at the end that move no other position"
+            )
+        return self.append_digested(context, engagements, digest, keep=keep)
+
+    def append_digested(
+        self, context: Context, engagements: Engagements, digest: InputDigest, *, keep: Keep = "oldest"
+    ) -> Context:
+        """:meth:`append` for a caller that has compared the digests already."""
+        self._check_owner(context)
+        if not context.exact:
+            raise ParameterError("the context came out of a lossy store, must be exact to append to it")
+        if not self.can_append or not isinstance(self._engine, NativeRanker):
+            raise NotImplementedError(
+                f"append: engine {self.engine!r} with context_attention={self.config.context_attention!r} cannot, it "
+                "takes engine='native' and causal attention"
+            )
+        new = len(digest) - context.history_tokens
+        if new == 0:
+            return context
+        # Only the new tokens are hashed and gathered: the slots before them count as empty.
+        history = engagements.cut(self.config.history_seq_len, keep)
+        posts = history.post_ids.copy()
+        posts[: digest.slots[-new]] = 0
+        tokens = ContextFeatures.build(self._tower, replace(history, post_ids=posts))
+        positions = np.concatenate([tokens.positions[:1], digest.positions[-new:]])
+        encoded = self._engine.append(context.encoded, replace(tokens, positions=positions))
+        return self._context(encoded, digest.whole, context.num_valid + new, len(digest))
+
+    @cached_property
+    def model_version(self) -> bytes:
+        """Digest of all that a context's bits depend on besides the viewer (32 bytes); computed when first asked."""
+        return model_version(
+            self._tower, self._engine.identity, self._engine.precision, deterministic=self.deterministic
+        )
+
+    @property
+    def kv_precision(self) -> Literal["float32", "bfloat16"]:
+        """What encoded contexts hold; native engine only."""
+        return self._native("kv_precision").kv_precision
+
+    def keys_values(self, context: Context) -> tuple[F32, F32]:
+        """Keys (rotated) and values of a context, each [layers, kv_heads, tokens, key_size]; native engine only."""
+        self._check_owner(context)
+        return self._native("keys_values").keys_values(context.encoded)
+
+    def restore(self, keys: F32, values: F32, *, inputs: bytes, history_tokens: int, exact: bool) -> Context:
+        """The inverse of :meth:`keys_values`, for stores of contexts; native engine only.
+
+        ``inputs``, ``history_tokens`` and ``exact`` are the context's fields.
+        """
+        encoded = self._native("restore").restore(keys, values)
+        return self._context(encoded, inputs, encoded.tokens, history_tokens, exact=exact)
+
+    def _native(self, what: str) -> NativeRanker:
+        if not isinstance(self._engine, NativeRanker):
+            raise NotImplementedError(f"{what}: engine {self.engine!r} keeps contexts to itself, it takes 'native'")
+        return self._engine
+
+    def _check_owner(self, context: Context) -> None:
+        if context._owner is not self:
+            raise ParameterError("the context was encoded by another ranker, must be this one's")
 
     def score(self, context: Context, candidates: Candidates) -> Scores:
         """Score candidates for an encoded viewer.
@@ -143,8 +267,7 @@ class Ranker:
         results: list[EngineScores | None] = [None] * len(contexts)
         batch: list[tuple[int, CandidateFeatures]] = []
         for i, (context, candidates) in enumerate(zip(contexts, candidate_lists, strict=True)):
-            if context._owner is not self:
-                raise ParameterError("the context was encoded by another ranker, must be this one's")
+            self._check_owner(context)
             features = CandidateFeatures.build(self._tower, candidates)
             if len(features) == 0:
                 results[i] = self._nothing()

@@ -57,6 +57,10 @@ class RankerEngine(Protocol):
         """``xla``, ``native``, …"""
 
     @property
+    def identity(self) -> str:
+        """Name and whatever else decides about the last bits: instruction set, compiler version, device."""
+
+    @property
     def precision(self) -> Precision:
         """What it computes in."""
 

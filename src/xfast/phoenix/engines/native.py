@@ -7,7 +7,7 @@ set and precision (default RoPE: given its slot).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -86,6 +86,7 @@ class NativeRanker:
         self, tower: Tower, precision: Precision, *, isa: str | None = None, threads: int | None = None
     ) -> None:
         self.precision: Precision = precision
+        self.identity = f"native {isa or _native.isa()}"
         self._threads = threads or available_threads()
         self._model = _engine.RankerTower(_params(tower), _spec(tower, precision, isa))
 
@@ -99,30 +100,45 @@ class NativeRanker:
         ip_sum = None if context.ip_embeddings is None else context.ip_embeddings.sum(axis=0)
         return self._model.encode(**_context_arguments(context), ip_sum=ip_sum)
 
+    def append(self, encoded: _engine.Context, tokens: ContextFeatures) -> _engine.Context:
+        """A context with valid history ``tokens`` behind its own; bit-equal to encoding everything (causal only).
+
+        The user of ``tokens`` is not looked at.
+        """
+        arguments = _context_arguments(tokens)
+        del arguments["user_valid"], arguments["user_embeddings"]
+        return self._model.append(encoded, **arguments)
+
+    def keys_values(self, encoded: _engine.Context) -> tuple[F32, F32]:
+        """Keys (rotated) and values, each [layers, kv_heads, tokens, head]; exact whatever the cache holds."""
+        return encoded.unpack()
+
+    def restore(self, keys: F32, values: F32) -> _engine.Context:
+        """The inverse of :meth:`keys_values`; rounds to what the engine's caches hold."""
+        return self._model.restore(keys, values)
+
+    @property
+    def kv_precision(self) -> Literal["float32", "bfloat16"]:
+        """What the engine's caches hold."""
+        return "bfloat16" if self.precision == "int8" else "float32"
+
     def context_bytes(self, encoded: _engine.Context) -> int:
         """Bytes of keys and values."""
         return encoded.nbytes
 
     def score(self, encoded: _engine.Context, candidates: CandidateFeatures) -> EngineScores:
         """Score any number of candidates."""
-        return EngineScores(
-            *self._model.score(
-                encoded,
-                candidates.post_embeddings,
-                candidates.author_embeddings,
-                candidates.valid,
-                candidates.positions,
-                candidates.product_surface,
-                candidates.age_bucket,
-                self._threads,
-            )
-        )
+        return self.score_batch([encoded], [candidates])[0]
 
     def score_batch(
         self, encoded: Sequence[_engine.Context], candidates: Sequence[CandidateFeatures]
     ) -> list[EngineScores]:
-        """Score several viewers' lists; each list uses all threads."""
-        return [self.score(context, some) for context, some in zip(encoded, candidates, strict=True)]
+        """Score several viewers' lists in one loop over (viewer, tile) tasks."""
+        columns = [
+            (c.post_embeddings, c.author_embeddings, c.valid, c.positions, c.product_surface, c.age_bucket)
+            for c in candidates
+        ]
+        return [EngineScores(*scores) for scores in self._model.score(encoded, columns, self._threads)]
 
     def score_full(self, context: ContextFeatures, candidates: CandidateFeatures) -> EngineScores:
         """The same as through a cache: this engine has no other way, and its cache is exact."""

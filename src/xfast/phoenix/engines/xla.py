@@ -170,6 +170,7 @@ class XlaRanker:
 
     def __init__(self, tower: Tower, precision: str, *, deterministic: bool, kernel: Kernel | None = None) -> None:
         self.name = "xla" if kernel is None else "pallas"
+        self.identity = f"{self.name} {jax.__version__} {jax.default_backend()}"
         self._kernel = kernel
         self.precision: Precision = "bfloat16" if precision == "bfloat16" else "float32"
         self._config = tower.config
