@@ -11,11 +11,12 @@ from tests.mixer.world import NOW_MS, post_id
 from tests.phoenix.models import random_tower, tiny_config
 from xfast.errors import ConfigurationError
 from xfast.mixer.candidates import CandidateBatch
-from xfast.mixer.clients import PredictRequest
-from xfast.mixer.embedded import LocalRanker
+from xfast.mixer.clients import PredictRequest, RetrievalRequest
+from xfast.mixer.embedded import InterestRetrieval, LocalRanker, LocalRetrieval
+from xfast.mixer.embedded.interests import group_interests
 from xfast.mixer.query import ScoredPostsQuery
 from xfast.mixer.scorers import PhoenixScorer, decode_heads
-from xfast.phoenix import Engagements, Ranker
+from xfast.phoenix import Corpus, Engagements, Ranker, Retriever
 
 
 @pytest.fixture(scope="module")
@@ -67,3 +68,29 @@ def test_a_cluster_without_a_model_is_named(ranker: Ranker, query: ScoredPostsQu
     request = PredictRequest("Experiment9", query, query.scoring_sequence, 1, batch())
     with pytest.raises(ConfigurationError, match=r"Experiment9.*models exist for"):
         asyncio.run(LocalRanker({"Experiment1Fou": ranker}).predict(request))
+
+
+def test_interests_are_directions() -> None:
+    vectors = np.array([[1, 0], [0.9, 0.1], [0, 1], [0.1, 0.9], [-1, 0]], np.float64)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    owner = group_interests(vectors, 3)
+    assert owner[0] == owner[1] and owner[2] == owner[3]
+    assert len(set(owner.tolist())) == 3
+    assert group_interests(vectors[:1], 3).tolist() == [0]
+
+
+def test_retrieval_leaves_out_seen_posts_and_interests_take_turns(query: ScoredPostsQuery) -> None:
+    rng = np.random.default_rng(1)
+    vectors = rng.normal(size=(50, 8)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    ids = np.arange(100, 150, dtype=np.uint64)
+    retriever = Retriever(random_tower(tiny_config(), "retrieval"), Corpus(ids, ids + np.uint64(1_000), vectors))
+    query.seen_ids = ids[:10]
+    request = RetrievalRequest("any", query, query.scoring_sequence, 12)
+    plain = asyncio.run(LocalRetrieval({"*": retriever}).retrieve(request))
+    assert len(plain.post_ids) == 12 and not set(plain.post_ids.tolist()) & set(ids[:10].tolist())
+    several = asyncio.run(InterestRetrieval({"*": retriever}).retrieve(request))
+    assert len(set(several.post_ids.tolist())) == 12
+    assert not set(several.post_ids.tolist()) & set(ids[:10].tolist())
+    single = asyncio.run(InterestRetrieval({"*": retriever}, interests=1).retrieve(request))
+    assert single.post_ids.tolist() == plain.post_ids.tolist()

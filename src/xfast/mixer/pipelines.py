@@ -36,6 +36,8 @@ class Collaborators:
     ----------
     thunder
         Cluster name -> channels.
+    moe_retrieval
+        The second retrieval model; ``retrieval`` unless given.
     request_cache_sites
         Where PhoenixRequestCache writes; two in the release.
     shadow_clusters
@@ -67,6 +69,7 @@ class Collaborators:
     prompts: clients.PromptsClient
     replies: clients.ReplyMixerClient
     sink: clients.EventSink
+    moe_retrieval: clients.RetrievalClient | None = None
     egress: clients.PhoenixClient | None = None
     request_cache_sites: Sequence[clients.PostCacheClient] = ()
     shadow_clusters: Sequence[str] = ()
@@ -234,7 +237,7 @@ def _sources(c: Collaborators, quirks: Quirks) -> list[Source[ScoredPostsQuery, 
         s.TweetMixerSource(c.tweet_mixer),
         s.PhoenixSource(c.retrieval, quirks=quirks),
         s.PhoenixTopicsSource(c.retrieval, quirks=quirks),
-        s.PhoenixMOESource(c.retrieval, quirks=quirks),
+        s.PhoenixMOESource(c.moe_retrieval or c.retrieval, quirks=quirks),
         s.CachedPostsSource(),
         *([s.FallbackSource(c.fallback)] if quirks == "fixed" else []),
     ]

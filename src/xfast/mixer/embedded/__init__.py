@@ -8,6 +8,7 @@ unknown unless declared: nothing is inferred from a name, a face or an address.
 from xfast.mixer.embedded.assembly import embedded_collaborators
 from xfast.mixer.embedded.campaigns import Campaign, CampaignAds
 from xfast.mixer.embedded.discovery import Discovery
+from xfast.mixer.embedded.interests import InterestRetrieval
 from xfast.mixer.embedded.models import LocalRanker, LocalRetrieval, LocalThunder
 from xfast.mixer.embedded.simple import DeclaredGender, MemorySink, NoLocation, StaticPrompts
 from xfast.mixer.embedded.store_posts import StorePosts
@@ -21,6 +22,7 @@ __all__ = [
     "DeclaredGender",
     "Discovery",
     "FollowGraphSuggestions",
+    "InterestRetrieval",
     "LabelVisibility",
     "LocalRanker",
     "LocalRetrieval",

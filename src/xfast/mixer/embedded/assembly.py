@@ -11,6 +11,7 @@ import numpy.typing as npt
 from xfast.mixer.clients import AdsClient, Clock, EventSink, PromptsClient, system_clock
 from xfast.mixer.embedded.campaigns import CampaignAds
 from xfast.mixer.embedded.discovery import Discovery
+from xfast.mixer.embedded.interests import InterestRetrieval
 from xfast.mixer.embedded.models import LocalRanker, LocalRetrieval, LocalThunder
 from xfast.mixer.embedded.simple import DeclaredGender, MemorySink, NoLocation, StaticPrompts
 from xfast.mixer.embedded.store_posts import StorePosts
@@ -84,6 +85,7 @@ def embedded_collaborators(
         "thunder": {params.thunder_cluster_id: [LocalThunder(thunder)]},
         "tweet_mixer": discovery,
         "retrieval": LocalRetrieval(retrievers),
+        "moe_retrieval": InterestRetrieval(retrievers),
         "fallback": discovery,
         "ranker": LocalRanker(rankers),
         "value_model": DppValueModel(embeddings, quirks),

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from xfast.phoenix import Ranker, Retriever
     from xfast.thunder import PostStore
 
-__all__ = ["LocalRanker", "LocalRetrieval", "LocalThunder"]
+__all__ = ["LocalRanker", "LocalRetrieval", "LocalThunder", "fit_sequence", "model_of"]
 
 U64 = npt.NDArray[np.uint64]
 
@@ -56,7 +56,7 @@ class LocalThunder:
         )
 
 
-def _model_of(models: Mapping[str, Any], cluster: str) -> Any:
+def model_of(models: Mapping[str, Any], cluster: str) -> Any:
     """The model of a cluster; an entry ``"*"`` serves every cluster without its own."""
     model = models.get(cluster, models.get("*"))
     if model is None:
@@ -80,7 +80,7 @@ class LocalRanker:
     def _predict(self, request: PredictRequest) -> Prediction:
         from xfast.phoenix import Candidates
 
-        ranker = _model_of(self._rankers, request.cluster)
+        ranker = model_of(self._rankers, request.cluster)
         batch, now_ms = request.candidates, request.query.request_time_ms
         ids, first = np.unique(batch.original_id, return_index=True)
         ages, known = batch.ages_ms(now_ms)
@@ -92,7 +92,7 @@ class LocalRanker:
             impression_ts=np.full(len(ids), now_ms // 1_000, np.int32),
             created_ts=created,
         )
-        context = ranker.encode(_fit(request.sequence, ranker.config.num_actions), keep="newest")
+        context = ranker.encode(fit_sequence(request.sequence, ranker.config.num_actions), keep="newest")
         scores = ranker.score(context, candidates)
         with np.errstate(divide="ignore"):
             return Prediction(ids, np.log(scores.probabilities.astype(np.float64)), scores.continuous)
@@ -109,8 +109,8 @@ class LocalRetrieval:
         return await asyncio.to_thread(self._retrieve, request)
 
     def _retrieve(self, request: RetrievalRequest) -> Retrieval:
-        retriever = _model_of(self._retrievers, request.cluster)
-        sequence = _fit(request.sequence, retriever.config.num_actions)
+        retriever = model_of(self._retrievers, request.cluster)
+        sequence = fit_sequence(request.sequence, retriever.config.num_actions)
         hits = retriever.search(
             retriever.encode(sequence, keep="newest"),
             request.max_results,
@@ -120,7 +120,7 @@ class LocalRetrieval:
         return Retrieval(hits.post_ids, hits.author_ids, scores=hits.scores)
 
 
-def _fit(sequence: Any, num_actions: int) -> Any:
+def fit_sequence(sequence: Any, num_actions: int) -> Any:
     """A history cut to the action columns that a model has."""
     if sequence.actions.shape[1] <= num_actions:
         return sequence
