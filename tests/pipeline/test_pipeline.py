@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -267,6 +269,15 @@ def test_run_without_a_loop_and_close_drains() -> None:
     assert ids(pipeline.run(Query()).selected) == [5, 4, 3, 2, 1]
     pipeline.close()
     assert len(remember.seen) == 1
+
+
+def test_threads_share_one_loop() -> None:
+    pipeline = build(side_effects=[Remember()])
+    with ThreadPoolExecutor(8) as pool:
+        pages = [ids(result.selected) for result in pool.map(lambda _: pipeline.run(Query()), range(40))]
+    assert pages == [[5, 4, 3, 2, 1]] * 40
+    assert sum(thread.name == "xfast-pipeline-loop" for thread in threading.enumerate()) == 1
+    pipeline.close()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")

@@ -183,6 +183,7 @@ class Pipeline(Generic[Q, B]):
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="xfast-pipeline") if threads else None
         self._background: set[asyncio.Task[None]] = set()
         self._runtime: _Runtime | None = None
+        self._starting = threading.Lock()
         everything = [c for stage in self._stages().values() for c in stage]
         names = {component.name for component in everything}
         unknown = set(policies or {}) - names
@@ -235,9 +236,10 @@ class Pipeline(Generic[Q, B]):
         return result
 
     def _loop(self) -> _Runtime:
-        if self._runtime is None or self._runtime.pid != os.getpid():
-            self._runtime = _Runtime()
-        return self._runtime
+        with self._starting:
+            if self._runtime is None or self._runtime.pid != os.getpid():
+                self._runtime = _Runtime()
+            return self._runtime
 
     async def execute(
         self, query: Q, *, explain: bool = False, deadline_ms: float | None = None, result_size: int | None = None
