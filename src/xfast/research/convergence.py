@@ -55,7 +55,15 @@ def fit(features: F64, runs: Sequence[Run], *, l2: float = L2) -> F64:
     return out
 
 
-def newton(differences: F64, loss: Loss, *, l2: float = L2, weights: F64 | None = None) -> F64:
+def newton(
+    differences: F64,
+    loss: Loss,
+    *,
+    l2: float = L2,
+    weights: F64 | None = None,
+    start: F64 | None = None,
+    limit: int = MAX_NEWTON,
+) -> F64:
     """Damped Newton on ``mean tau softplus((m - x.w)/tau) + l2 ||w||^2``.
 
     Parameters
@@ -64,15 +72,19 @@ def newton(differences: F64, loss: Loss, *, l2: float = L2, weights: F64 | None 
         ``[n, D]`` preferred minus rejected features.
     weights
         ``[n]`` non-negative pair weights (soft cluster membership), or None for equal ones.
+    start
+        ``[D]`` first iterate, zeros by default.
+    limit
+        Newton steps at most; an outer loop that refits anyway needs only a few.
 
     Returns
     -------
     ``[D]`` optimum.
     """
     share = np.full(len(differences), 1.0 / len(differences)) if weights is None else weights / weights.sum()
-    w = np.zeros(differences.shape[1])
+    w = np.zeros(differences.shape[1]) if start is None else start
     value = _convex_value(differences, w, loss, l2, share)
-    for _ in range(MAX_NEWTON):
+    for _ in range(limit):
         tilt = expit((loss.margin - differences @ w) / loss.tau)
         gradient = -differences.T @ (share * tilt) + 2 * l2 * w
         if np.abs(gradient).max() < GRADIENT_TOLERANCE:

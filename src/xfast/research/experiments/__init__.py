@@ -6,12 +6,18 @@ from xfast.research.experiments import (
     closed_forms,
     direction,
     foundation,
+    geometry,
     goodhart,
     labels,
     loss_study,
+    network_study,
     observation,
+    plural_study,
     protocol,
+    recovery,
     scalarization,
+    training_basics,
+    verification,
 )
 from xfast.research.experiments.base import Context, Experiment, Figure, Part, Result, Series
 
@@ -20,6 +26,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     for module in (
         foundation,
         audit_table,
+        training_basics,
         labels,
         direction,
         goodhart,
@@ -27,6 +34,11 @@ EXPERIMENTS: dict[str, Experiment] = {
         observation,
         scalarization,
         loss_study,
+        recovery,
+        geometry,
+        network_study,
+        plural_study,
+        verification,
         closed_forms,
         protocol,
     )
