@@ -161,14 +161,10 @@ def _close(ours: float, theirs: float, tolerance: str, error: float | None) -> b
     allowed += [float(number) for number in re.findall(r"\+-(\d+)", tolerance)]
     if spread := re.search(r"(\d+) SE", tolerance):
         allowed.append(float(spread[1]) * (error if error is not None else 0.0))
-    # Published numbers are rounded: half a unit of their last printed place is never a difference.
-    allowed.append(0.5 * 10.0 ** -_decimals(theirs))
+    if tolerance.startswith("exact") and theirs != round(theirs):
+        # Published fractions are rounded: half a unit of the last printed place is not a difference.
+        allowed.append(0.5 * 10.0 ** -len(repr(theirs).split(".")[1]))
     return gap <= max(allowed) * (1 + 1e-9)
-
-
-def _decimals(number: float) -> int:
-    text = repr(float(number))
-    return 16 if "e" in text else len(text.split(".")[1]) if not text.endswith(".0") else 12
 
 
 def _numbers(value: Any) -> list[float]:

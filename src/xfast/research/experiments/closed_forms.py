@@ -22,7 +22,7 @@ def run(context: Context, name: str) -> Result:
     utilities = environment.utilities()
     seeds = directions.PAIR_SEEDS[: context.count(5, 2)]
     learned = directions.goodhart_pairs(environment, seeds=seeds, schedule=training.PUBLISHED)
-    plain, _ = directions.unperturbed(environment, [losses.bradley_terry()], seeds=seeds)
+    plain, _ = directions.unperturbed(environment, [losses.bradley_terry()], n=context.count(2_500, 250), seeds=seeds)
     metric = np.cov(environment.features, rowvar=False, bias=True)
     values: dict[str, Value] = {}
     pool: dict[str, Any] = {}

@@ -99,9 +99,9 @@ def run_synthetic(context: Context) -> Result:
             "synthetic.N": "the generator state of the published 500-item pool is not specified; over 88 pools "
             "(other seeds and drawing orders) the N = 2,000 utilities vary by a standard deviation of 0.31 (user), "
             "0.30 (platform) and 0.47 (society), several times the 2 SE over training seeds",
-            "hausdorff": "which frontiers are compared, and in which units, is not specified; here the learned frontier "
-            "against the platform's true one, every axis divided by its range. Against the user's own true frontier the "
-            "distance falls with N (0.14 to 0.11), as it must when learning works",
+            "hausdorff": "which frontiers are compared, and in which units, is not specified; here the learned "
+            "frontier against the platform's true one, every axis divided by its range. Against the user's own true "
+            "frontier the distance falls with N (0.14 to 0.11), as it must when learning works",
         },
         figures={"goodhart-synthetic": _figure("synthetic", environment.names, utilities)},
     )

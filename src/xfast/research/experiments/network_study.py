@@ -122,20 +122,22 @@ def _structural(net: Network) -> F64:
 
 
 def _budget(net: Network, best: float, sizes: tuple[int, ...], repeats: int) -> list[float]:
-    """Mean society regret of a scorer that adds what N society pairs taught, at its learned length."""
-    out = [_efficient_regret(net, network.SCORER, best)]
-    schedule = training.PUBLISHED
+    """Mean society regret of a scorer that adds what N society pairs taught, at its learned length.
+
+    All sizes and seeds train together: the differences of every pair set are rows of one table whose row 0 is zero, so
+    a pair is (difference, zero).
+    """
+    blocks, runs, offset = [np.zeros((1, len(space.ACTIONS)))], [], 1
     for n in sizes[1:]:
-        regrets = []
         for seed in range(repeats):
-            features, _ = slate_pairs(net, n, seed=seed)
-            # Differences as items: the preferred row against an item of zeros.
-            table = np.vstack([features, np.zeros(features.shape[1])])
-            rows = np.stack([np.arange(n), np.full(n, n)], axis=1)
-            learned = training.fit(table, [training.Run(rows[pairs.split(n, seed=seed)[0]])], schedule)[0]
-            regrets.append(_efficient_regret(net, network.SCORER + learned, best))
-        out.append(float(np.mean(regrets)))
-    return out
+            blocks.append(slate_pairs(net, n, seed=seed)[0])
+            rows = np.stack([np.arange(offset, offset + n), np.zeros(n, np.int64)], axis=1)
+            runs.append(training.Run(rows[pairs.split(n, seed=seed)[0]]))
+            offset += n
+    learned = training.fit(np.vstack(blocks), runs)
+    regrets = np.array([_efficient_regret(net, network.SCORER + w, best) for w in learned])
+    means = regrets.reshape(len(sizes) - 1, repeats).mean(axis=1)
+    return [_efficient_regret(net, network.SCORER, best), *means.tolist()]
 
 
 def _efficient_regret(net: Network, scorer: F64, best: float) -> float:

@@ -74,8 +74,8 @@ def run(context: Context) -> Result:
         },
         notes={
             "pluralistic": "the six published value systems are not specified; here they are tilted hand weights with "
-            f"aversions to harm from 0.3 to 4. {shown}. The published Pearson of 0.55 is a property of its systems, not "
-            "of the method: where systems share a base, as here, converged fits recover weights far better"
+            f"aversions to harm from 0.3 to 4. {shown}. The published Pearson of 0.55 is a property of its systems, "
+            "not of the method: where systems share a base, as here, converged fits recover weights far better"
         },
         detail={name: {**vars(r), "passes": r.passes} for name, r in judged.items()},
         figures={

@@ -1,0 +1,201 @@
+"""Published numbers of ML-100K, the experiments in their small size, the runner and the scoreboard."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.research.test_datasets import write_mind
+from xfast.cli import main
+from xfast.errors import DataError, ParameterError
+from xfast.research import directions, loso, network, runner, scoreboard, synthetic, training
+from xfast.research.environment import Environment
+from xfast.research.experiments import EXPERIMENTS, Context
+from xfast.research.experiments.base import with_error
+from xfast.research.experiments.goodhart import tag_entropy
+from xfast.research.scoreboard import Target, within
+
+# Softmax T = 1 and hard top-10 changes from 25 to 2,000 pairs (RESEARCH §7).
+CHANGES = {
+    ("user", "platform"): (2.601228, 0.108275),
+    ("user", "diversity"): (-0.78464, -0.134205),
+    ("platform", "user"): (1.935083, 0.142601),
+    ("platform", "diversity"): (-0.801596, -0.148874),
+    ("diversity", "user"): (-0.045502, -0.152367),
+    ("diversity", "platform"): (-0.120491, -0.448261),
+}
+
+
+def test_ml100k_softmax_and_top10_changes(ml100k: Environment) -> None:
+    learned = directions.goodhart_pairs(ml100k, schedule=training.PUBLISHED)
+    for (target, hidden), (soft, hard) in CHANGES.items():
+        moved = directions.softmax_change(ml100k, learned, target, hidden, 1.0).mean()
+        assert moved == pytest.approx(soft, abs=5e-4)
+        assert directions.top_change(ml100k, learned, target, hidden).mean() == pytest.approx(hard, abs=5e-4)
+    assert directions.frontier_change(ml100k, learned, "user")["diversity"] == pytest.approx(-36.8, abs=0.05)
+
+
+@pytest.mark.parametrize(("hidden", "n50", "n80"), [("platform", 45, 445), ("diversity", 34, 136)])
+def test_ml100k_data_budget(ml100k: Environment, hidden: str, n50: float, n80: float) -> None:
+    found = loso.data_budget(ml100k, hidden)
+    assert (round(found.n50), round(found.n80)) == (n50, n80)
+
+
+def test_ml100k_user_never_recovers(ml100k: Environment) -> None:
+    assert loso.data_budget(ml100k, "user").n50 == np.inf
+
+
+def test_geometric_regret_brackets_what_rounding_may_do(ml100k: Environment) -> None:
+    found = loso.geometric(ml100k, ml100k.stakeholders["platform"], "platform")
+    assert found.lowest <= 5.1078 <= found.highest
+    assert found.lowest <= found.distinct <= found.highest
+    sure = loso.geometric(ml100k, ml100k.stakeholders["platform"], "diversity")
+    assert sure.published == pytest.approx(5.4693, abs=1e-3)
+    with pytest.raises(ParameterError, match="hidden is 'nobody'"):
+        loso.geometric(ml100k, ml100k.stakeholders["platform"], "nobody")
+
+
+def test_crossing_interpolates_and_never_means_infinity() -> None:
+    grid, values = np.array([0.0, 10.0, 20.0]), np.array([4.0, 3.0, 1.0])
+    assert loso.crossing(grid, values, 2.0) == 15.0
+    assert loso.crossing(grid, values, 0.5) == np.inf
+
+
+def test_society_of_a_slate_by_hand() -> None:
+    net = network.build(60, 60, seed=1)
+    rows = np.array([np.flatnonzero(net.topics == t)[0] for t in (0, 1, 2, 2, 3)])
+    worth = network.society(net, np.repeat(rows[None], 6, axis=0))
+    assert worth[0] == pytest.approx(4 / 6)
+    assert worth[network.LEFT] == pytest.approx(4 / 6 - 2 / 3)
+    assert worth[network.RIGHT] == pytest.approx(4 / 6 - 1 / 3)
+
+
+def test_entropy_counts_every_tag() -> None:
+    features = np.array([[0.5, 0.5, 0.0], [0.0, 0.7, 0.0]])
+    assert tag_entropy(features, np.array([0, 1])) == pytest.approx(-(1 / 3 * np.log2(1 / 3) + 2 / 3 * np.log2(2 / 3)))
+
+
+SYNTHETIC = [(e.name, p.name) for e in EXPERIMENTS.values() for p in e.parts if p.dataset is None]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every data-free part and the MIND-shaped ones, in the small size."""
+    out = tmp_path_factory.mktemp("results")
+    folder = tmp_path_factory.mktemp("data")
+    write_mind(folder)
+    context = Context({"mind-truncated": folder}, "small")
+    chosen = [EXPERIMENTS[name] for name in ("audit", "train", "foundation", "partial-observation", "closed-forms")]
+    work, waiting = runner.runnable(chosen, context)
+    assert "ml-100k" in waiting
+    assert all(not outcome.cached for outcome in runner.run(work, context, out))
+    again = list(runner.run(work, context, out))
+    assert all(outcome.cached for outcome in again)
+    # An interrupted run leaves some records: only what is missing is computed.
+    (out / "train" / "synthetic.json").unlink()
+    resumed = [outcome for outcome in runner.run(work, context, out) if not outcome.cached]
+    assert [(outcome.experiment, outcome.part) for outcome in resumed] == [("train", "synthetic")]
+    return out
+
+
+def test_records_hold_values_and_plots(results: Path) -> None:
+    records = runner.load_records(results)
+    assert records["audit/closed-form"]["values"]["audit.exact_threshold_negative_weight"] == 0.3125
+    assert (results / "audit" / "audit-threshold.png").stat().st_size > 5_000
+    assert len(records["closed-forms/mind-truncated"]["detail"]["pool_correlation_all"]) == 20
+
+
+@pytest.mark.parametrize("name", ["geometry", "alpha", "verification"])
+def test_small_size_of_other_experiments(tmp_path: Path, name: str) -> None:
+    context = Context({}, "small")
+    work, _ = runner.runnable([EXPERIMENTS[name]], context)
+    for outcome in runner.run(work, context, tmp_path):
+        assert outcome.record["values"]
+        assert outcome.record["notes"]
+
+
+def test_changed_data_is_computed_again(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    write_mind(folder)
+    context = Context({"mind-truncated": folder}, "small")
+    part = next(part for part in EXPERIMENTS["foundation"].parts if part.dataset == "mind-truncated")
+    before = runner.content_key("foundation", part, context)
+    assert before == runner.content_key("foundation", part, context)
+    (folder / "behaviors.tsv").write_text((folder / "behaviors.tsv").read_text() + "41\tU\tt\t\tN1-1\n")
+    runner._folder_digest.cache_clear()
+    assert before != runner.content_key("foundation", part, context)
+
+
+@pytest.mark.parametrize(
+    ("ours", "published", "tolerance", "close"),
+    [
+        (0.509, 0.50, "abs 0.01", True),
+        (0.52, 0.50, "abs 0.01", False),
+        ("45.3/445.1", "45/445", "5%", True),
+        (">500/>500", ">500/>500", "5%", True),
+        ("400.0/>500", ">500/>500", "5%", False),
+        ("17/18", "16/18", "+-2", True),
+        ({"value": 3.2, "se": 0.1}, 3.05, "2 SE", True),
+        ({"value": 3.3, "se": 0.1}, 3.05, "2 SE", False),
+        ({"value": 0.10, "se": 0.02}, "+0.093 SE 0.046 (40 seeds)", "see", True),
+        ([1.0, 2.0], [1.0, 2.1], "abs 0.05", False),
+        ({"a": 1.0, "b": 2.0}, {"a": 1.01, "b": 2.0}, "2%", True),
+        (0.1, -0.0057, "|rho|<.2", True),
+        (13.4190, 13.4, "exact", True),
+        (1305, 1305, "exact", True),
+        (1304, 1305, "exact", False),
+        ("nan", 0.5, "abs 1", False),
+    ],
+)
+def test_tolerances(ours: object, published: object, tolerance: str, close: bool) -> None:
+    assert within(ours, published, tolerance)[0] is close
+
+
+def test_statuses_and_page() -> None:
+    targets = [
+        Target("a.one", 1.0, "abs 0.1", "synthetic"),
+        Target("a.two", 1.0, "abs 0.1", "synthetic"),
+        Target("a.three", 1.0, "abs 0.1", "synthetic"),
+        Target("b", 1.0, "exact", "ml-1m"),
+        Target("c", 1.0, "exact", "none"),
+    ]
+    record = {"values": {"a.one": 1.05, "a.two": 2.0, "a.three": 3.0}, "notes": {"a.three": "measured reason"}}
+    rows = scoreboard.compare(targets, {"x/y": record}, set())
+    assert [row.status for row in rows] == ["reproduced", "differs", "explained", "waiting", "missing"]
+    page = scoreboard.markdown(rows)
+    assert "Of 4 targets whose data is here 1 (25.0%)" in page
+    assert "measured reason" in page
+
+
+def test_command_line(tmp_path: Path, results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    targets = tmp_path / "targets.json"
+    rows = [{"name": "audit.cos.user-platform", "value": 0.8927, "tolerance": "abs 0.0001", "dataset": "none"}]
+    targets.write_text(json.dumps({"targets": rows}))
+    table = tmp_path / "rows.json"
+    arguments = ["research", "scoreboard", "--targets", str(targets), "--out", str(results), "--json", str(table)]
+    assert main(arguments) == 0
+    assert json.loads(table.read_text())[0]["status"] == "reproduced"
+    assert main(["research", "list"]) == 0
+    assert "protocol" in capsys.readouterr().out
+    assert main(["research", "run", "nothing"]) == 2
+    assert "experiment is 'nothing'" in capsys.readouterr().err
+    targets.write_text("[]")
+    with pytest.raises(DataError, match="not a targets file"):
+        scoreboard.read_targets(targets)
+
+
+def test_every_experiment_has_parts_and_a_summary() -> None:
+    assert len(SYNTHETIC) >= 10
+    for experiment in EXPERIMENTS.values():
+        assert experiment.summary
+        assert len({part.name for part in experiment.parts}) == len(experiment.parts)
+
+
+def test_with_error_and_pools_of_two() -> None:
+    assert with_error(np.array([1.0, 3.0])) == {"value": 2.0, "se": pytest.approx(1.0)}
+    with pytest.raises(ParameterError, match="items is 1"):
+        synthetic.environment(1)
