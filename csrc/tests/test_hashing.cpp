@@ -30,10 +30,21 @@ void check_kernel(Kernel kernel) {
   std::vector<std::int64_t> ids = {0, 1, -1, std::numeric_limits<std::int64_t>::max(),
                                    std::numeric_limits<std::int64_t>::min()};
   for (int i = 0; i < 1000; ++i) ids.push_back(static_cast<std::int64_t>(rng()));
+  // Multiples of moduli and their neighbours are where a quotient that is off by one shows.
+  for (std::int64_t modulus : {std::int64_t{1} << 13, (std::int64_t{1} << 50) - 1, std::int64_t{2859568897}})
+    for (std::int64_t k : {std::int64_t{-7}, std::int64_t{3}, std::numeric_limits<std::int64_t>::max() / modulus})
+      for (std::int64_t near : {-1, 0, 1}) ids.push_back(k * modulus + near);
   const HashFunction functions[] = {{196742702, 1935840681, 2859568897, 1000000},
                                     {2161410491, 167407236, 2361375383, 203},
                                     {1, 0, 1, 2},
-                                    {-5, 3, std::numeric_limits<std::int64_t>::max(), 1 << 30}};
+                                    {-5, 3, std::numeric_limits<std::int64_t>::max(), 1 << 30},
+                                    // Both sides of the division-free path's limits, with the extreme table sizes.
+                                    {1, 0, (std::int64_t{1} << 13) - 1, 2},
+                                    {1, 0, std::int64_t{1} << 13, 2},
+                                    {-1, -1, (std::int64_t{1} << 13) + 1, std::numeric_limits<std::int32_t>::max()},
+                                    {1, 0, std::int64_t{1} << 50, 2},
+                                    {3, 1, (std::int64_t{1} << 50) - 1, std::numeric_limits<std::int32_t>::max()},
+                                    {1, 0, (std::int64_t{1} << 50) + 1, 3}};
   for (const auto& f : functions)
     for (std::size_t count : {std::size_t{0}, std::size_t{1}, std::size_t{7}, ids.size()}) {
       std::vector<std::int32_t> out(count * 3 + 1, -7);
