@@ -371,6 +371,8 @@ def _pipeline(
     checks.exact("nothing unknown", lambda: (sorted(set(arrays) - known), []))
     lengths = {"history_seq_len": shape.history_seq_len, "candidate_seq_len": shape.candidate_seq_len}
     for engine, (short, precision) in itertools.product(engines, PRECISIONS.items()):
+        if f"{short}_user_repr" not in arrays:
+            continue
         retriever = Retriever(artifacts.retrieval, corpus, engine=engine, precision=precision)
         checks.error(
             f"{short} user vector {engine}",
@@ -393,7 +395,8 @@ def _pipeline(
                 f"{short} {name} {engine}", lambda g=got, n=name, p=short: (g, arrays[f"{p}_{n}"], None), allowed
             )
     for short in PRECISIONS:
-        _search(artifacts, arrays, short, checks)
+        if f"{short}_user_repr" in arrays:
+            _search(artifacts, arrays, short, checks)
     _end_to_end(artifacts, arrays, k, checks)
     _stdout(directory, artifacts, arrays, checks)
 

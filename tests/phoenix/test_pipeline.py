@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import shutil
@@ -11,11 +12,14 @@ import pytest
 
 from tests.conformance import phoenix as conformance
 from tests.conformance.report import Report
-from tests.phoenix.models import random_engagements, random_tower, tiny_config
+from tests.phoenix import oracle
+from tests.phoenix.models import random_candidates, random_engagements, random_tower, tiny_config
 from xfast.actions import PROTO, RESEARCH18
 from xfast.cli.main import main
 from xfast.errors import ParameterError
-from xfast.phoenix import Artifacts, Candidates, Corpus, Ranker, Retriever, Scores, save_artifacts
+from xfast.phoenix import Artifacts, Candidates, Corpus, Ranker, Retriever, Scores, hashing, save_artifacts
+from xfast.phoenix.features import CandidateFeatures, ContextFeatures
+from xfast.phoenix.npz import write_npz
 from xfast.phoenix.pipeline import PipelineResult, format_table, run_pipeline, topic_labels, weighted_scores
 
 
@@ -68,6 +72,53 @@ def test_the_runner_notices_what_is_wrong(fixture_a: Path, tmp_path: Path) -> No
     ):
         assert any(expected in line for line in failed), (expected, failed)
     assert not any("candidate vectors" in line or "token inputs" in line for line in failed)
+
+
+def test_a_fixture_with_other_hash_counts_ip_and_log_dwell_replays(tmp_path: Path) -> None:
+    """A directory of the same form, with what the shipped one lacks; the oracle stands in for the reference."""
+    changes = {"num_user_hashes": 1, "num_item_hashes": 3, "num_author_hashes": 1}
+    mod = {"num_ip_hashes": 2, "use_ip_address": True, "use_log": True, "norm_scale": 60.0, "num_kv_heads": 1}
+    base, rng = tiny_config(**changes), np.random.default_rng(3)
+    plain = {name: random_tower(base, name) for name in ("ranker", "retrieval")}  # type: ignore[arg-type]
+    corpus = Corpus(np.arange(1, 4, dtype=np.uint64), np.arange(3, dtype=np.uint64), np.eye(3, 8, dtype=np.float32))
+    viewer = random_engagements(
+        base, rng, [True, True, False, True, False, False], ip_embeddings=rng.normal(size=(2, 8))
+    )
+    save_artifacts(tmp_path / "artifacts", **plain, corpus=corpus, example_sequence=viewer)  # type: ignore[arg-type]
+    some = random_candidates(base, rng, 5, post_ids=[1, 2, 3, 2**63 + 5, 0])
+    ranker, retrieval = (random_tower(base.replace(**mod), name) for name in ("ranker", "retrieval"))  # type: ignore[arg-type]
+    for tower in (ranker, retrieval):
+        write_npz(tmp_path / f"x_{tower.name}_model_params.npz", tower.params)
+    ranker, retrieval = (  # the tables are the artifact's
+        dataclasses.replace(tower, tables=plain[tower.name].tables) for tower in (ranker, retrieval)
+    )
+    features = ContextFeatures.build(ranker, viewer, compact=False)
+    logits, continuous = oracle.rank(ranker, features, CandidateFeatures.build(ranker, some))
+    vector, norm = oracle.user_vector(retrieval, ContextFeatures.build(retrieval, viewer, compact=False))
+    probabilities = 1 / (1 + np.exp(-logits))
+    np.savez(
+        tmp_path / "case_x.npz",
+        user_ids=[np.uint64(viewer.user_id)], history_post_ids=[viewer.post_ids],
+        history_author_ids=[viewer.author_ids],
+        history_actions=[viewer.actions], history_product_surface=[viewer.product_surface],
+        history_continuous_actions=[viewer.continuous], user_ip_embeddings=[viewer.ip_embeddings],
+        user_ip_hashes=[[3, 4]], candidate_post_ids=[some.post_ids], candidate_author_ids=[some.author_ids],
+        candidate_product_surface=[some.product_surface], candidate_impr_ts=[some.impression_ts],
+        candidate_post_creation_ts=[some.created_ts], ranker_f32_logits=[logits], ranker_f32_probs=[probabilities],
+        ranker_f32_cont=[continuous], ranker_f32_ranked_indices=[np.argsort(-probabilities[:, 0], kind="stable")],
+        retrieval_f32_user_repr=[vector], retrieval_f32_user_norm=[[norm]],
+    )  # fmt: skip
+    ids = np.array([0, 1, 2**63, 2**64 - 1], np.uint64)
+    kinds = {k: hashing.unified_rows(hashing.rows_of(ids, k, base), k, base) for k in ("user", "item", "author")}  # type: ignore[arg-type]
+    np.savez(tmp_path / "hashes.npz", ids=ids, **kinds)
+    entry = {"case": "x", "mod": mod, "params": "x_*_model_params.npz", "batch": [1, 6, 5]}
+    (tmp_path / "meta.json").write_text(json.dumps({"fixture": "x", "config": base.to_json(), "cases": [entry]}))
+    out = io.StringIO()
+    report = Report(out)
+    conformance.run(tmp_path, report, engines=("native",))
+    assert report.finish() == 0, out.getvalue()
+    for check in ("hashes item", "f32 logits native", "f32 user vector native", "f32 ranked_indices native"):
+        assert f"{check} 1/1" in out.getvalue()
 
 
 def _result(**changes: Any) -> PipelineResult:
