@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "import": ("xfast.cli.import_events", "turn data sets, your own tables or a synthetic network into events"),
     "serve": ("xfast.cli.serve", "run a service: the in-network store"),
     "rank": ("xfast.cli.rank", "retrieve and rank with published model files, as the published pipeline does"),
+    "quantize": ("xfast.cli.quantize", "write model files with int8 weights and tables, and report their sizes"),
     "research": ("xfast.cli.research", "run the preference experiments and compare them with published numbers"),
     "audit": ("xfast.cli.audit", "does a feed that follows these weights work for or against society?"),
 }

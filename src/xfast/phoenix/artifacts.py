@@ -25,6 +25,7 @@ from xfast.phoenix.features import Engagements
 from xfast.phoenix.hashing import Kind
 from xfast.phoenix.layout import LOG_TEMPERATURE, TowerName, param_shapes
 from xfast.phoenix.npz import Region, as_float32, float_view, read_npz, write_npz
+from xfast.phoenix.quantization import Int8Matrix, StoredParams, stored_arrays, take_int8
 
 __all__ = [
     "Artifacts",
@@ -47,15 +48,15 @@ SEQUENCE_FILE = "example_sequence.json"
 
 @dataclass(frozen=True, eq=False)
 class EmbeddingTables:
-    """The split embedding tables of a tower, each [V, D] of a floating dtype, possibly memory-mapped."""
+    """The split embedding tables of a tower, each [V, D] of a floating dtype or int8, possibly memory-mapped."""
 
-    user: Array
-    item: Array
-    author: Array
+    user: Array | Int8Matrix
+    item: Array | Int8Matrix
+    author: Array | Int8Matrix
 
     def gather(self, kind: Kind, rows: npt.NDArray[np.int32]) -> F32:
         """Rows of a table as float32 [..., D]; row 0 is the zero vector ("no entity"), whatever the file holds."""
-        table: Array = getattr(self, kind)
+        table: Array | Int8Matrix = getattr(self, kind)
         taken = as_float32(table[rows])
         taken[rows == 0] = 0
         return taken
@@ -91,7 +92,7 @@ class Corpus:
     ----------
     post_ids, author_ids : u64 [N]
     representations : [N, D]
-        Unit vectors of the candidate tower; float32, float16 or bfloat16.
+        Unit vectors of the candidate tower; float32, float16, bfloat16 or int8 with a scale per row.
     topics : [N] str, optional
         What the table of ``xfast rank`` shows.
     topic_ids : i64 [N] or [N, M], optional
@@ -100,7 +101,7 @@ class Corpus:
 
     post_ids: npt.NDArray[np.uint64]
     author_ids: npt.NDArray[np.uint64]
-    representations: Array
+    representations: Array | Int8Matrix
     topics: Array | None = None
     topic_ids: npt.NDArray[np.int64] | None = None
 
@@ -260,11 +261,12 @@ def _load_tower(folder: _Folder, name: TowerName, overrides: Mapping[str, Any] |
         key = f"{kind}_embeddings"
         if key not in arrays:
             raise ArtifactError(f"{file}: {key!r} is missing")
-        tables[kind] = float_view(arrays[key], f"{file}: {key!r}")
+        label = f"{file}: {key!r}"
+        tables[kind] = take_int8(arrays, key, label) or float_view(arrays[key], label)
     return Tower(name, config, params, EmbeddingTables(**tables))
 
 
-def load_params(path: str | Path, config: PhoenixConfig, tower: TowerName) -> dict[str, F32]:
+def load_params(path: str | Path, config: PhoenixConfig, tower: TowerName) -> Mapping[str, F32]:
     """Dense parameters of a tower from a ``model_params.npz``, as float32 by published key."""
     file = Path(path)
     with ExitStack() as files:
@@ -273,10 +275,16 @@ def load_params(path: str | Path, config: PhoenixConfig, tower: TowerName) -> di
     return params
 
 
-def _read_params(region: Region, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, F32]:
+def _read_params(region: Region, shapes: Mapping[str, tuple[int, ...]]) -> Mapping[str, F32]:
     arrays = _unwrap(read_npz(region), tuple(shapes))
-    wanted = [key for key in (*shapes, LOG_TEMPERATURE) if key in arrays]
-    return {key: as_float32(float_view(arrays[key], f"{region.name}: {key!r}")) for key in wanted}
+    stored: dict[str, Array | Int8Matrix] = {}
+    for key in (*shapes, LOG_TEMPERATURE):
+        if key in arrays:
+            label = f"{region.name}: {key!r}"
+            stored[key] = take_int8(arrays, key, label) or float_view(arrays[key], label)
+    if any(isinstance(value, Int8Matrix) for value in stored.values()):
+        return StoredParams(stored)
+    return {key: as_float32(np.asarray(value)) for key, value in stored.items()}
 
 
 def _unwrap(arrays: dict[str, Array], keys: tuple[str, ...]) -> dict[str, Array]:
@@ -336,7 +344,8 @@ def _read_corpus(region: Region) -> Corpus:
         if ids[key].ndim != 1:
             raise ArtifactError(f"{region.name}: {key!r} has shape {ids[key].shape}, must be one-dimensional")
     key = "candidate_representations"
-    vectors = float_view(arrays[key], f"{region.name}: {key!r}")
+    label = f"{region.name}: {key!r}"
+    vectors = take_int8(arrays, key, label) or float_view(arrays[key], label)
     size = len(ids["post_ids"])
     if vectors.ndim != 2:
         raise ArtifactError(f"{region.name}: {key!r} has shape {vectors.shape}, must be ({size}, emb_size)")
@@ -439,18 +448,23 @@ def save_artifacts(
         folder = root / tower.name
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").write_text(json.dumps(tower.config.to_json(), indent=2) + "\n")
-        params = dict(tower.params)
+        params: dict[str, Any] = dict(tower.params.stored if isinstance(tower.params, StoredParams) else tower.params)
         if tower.name == "retrieval":
             params.setdefault(LOG_TEMPERATURE, np.zeros((), np.float32))
-        write_npz(folder / "model_params.npz", params, compressed=compressed)
-        tables = {f"{kind}_embeddings": getattr(tower.tables, kind) for kind in ("user", "item", "author")}
+        stored = [stored_arrays(key, value) for key, value in params.items()]
+        write_npz(
+            folder / "model_params.npz", {k: v for part in stored for k, v in part.items()}, compressed=compressed
+        )
+        tables: dict[str, Array] = {}
+        for kind in ("user", "item", "author"):
+            tables |= stored_arrays(f"{kind}_embeddings", getattr(tower.tables, kind))
         write_npz(folder / "embedding_tables.npz", tables, compressed=compressed)
     root.mkdir(parents=True, exist_ok=True)
     if corpus is not None:
         arrays: dict[str, Any] = {
             "post_ids": corpus.post_ids,
             "author_ids": corpus.author_ids,
-            "candidate_representations": corpus.representations,
+            **stored_arrays("candidate_representations", corpus.representations),
         }
         if corpus.topics is not None:
             arrays["topics"] = np.array([str(topic) for topic in corpus.topics])

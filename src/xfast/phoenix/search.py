@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +10,7 @@ import numpy.typing as npt
 from xfast.phoenix import _native, _scan
 from xfast.phoenix.artifacts import Corpus
 from xfast.phoenix.engines import available_threads
+from xfast.phoenix.quantization import Int8Matrix
 
 __all__ = ["ExactIndex", "Found"]
 
@@ -35,7 +36,9 @@ class ExactIndex:
     """
 
     def __init__(self, corpus: Corpus, *, isa: str | None = None, threads: int | None = None) -> None:
-        vectors = corpus.representations
+        vectors: npt.NDArray[Any] = (
+            corpus.representations[:] if isinstance(corpus.representations, Int8Matrix) else corpus.representations
+        )
         if vectors.dtype.name not in _STORED or not vectors.flags.c_contiguous:
             vectors = np.ascontiguousarray(vectors, np.float32)
         self._index = _scan.Index(vectors.shape[1], isa or _native.isa())

@@ -1,0 +1,244 @@
+"""Eight-bit model files: int8 matrices with a float32 scale per output column or per row.
+
+Needs no calibration data: a scale is the largest magnitude of its column or row over 127, values are rounded to the
+nearest. Activations are quantised by the engine per token as they come (docs/int8.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from xfast.errors import ArtifactError, ParameterError
+
+if TYPE_CHECKING:
+    from xfast.phoenix.artifacts import Corpus, Tower
+
+__all__ = [
+    "SCALE_SUFFIX",
+    "CorpusStorage",
+    "Int8Matrix",
+    "PartSize",
+    "StoredParams",
+    "corpus_size",
+    "quantize_columns",
+    "quantize_corpus",
+    "quantize_rows",
+    "quantize_tower",
+    "stored_arrays",
+    "take_int8",
+    "tower_sizes",
+]
+
+Array = npt.NDArray[Any]
+F32 = npt.NDArray[np.float32]
+CorpusStorage = Literal["float32", "float16", "int8"]
+#: An int8 array ``key`` has its scales, float32, under ``key + SCALE_SUFFIX``.
+SCALE_SUFFIX = ".scale"
+_BLOCK_ROWS = 1 << 16  # rows that are in memory as float32 at once
+
+
+@dataclass(frozen=True, eq=False)
+class Int8Matrix:
+    """A matrix as int8 values times scales; rows come out as float32.
+
+    Parameters
+    ----------
+    values : int8 [R, C]
+        Possibly memory-mapped.
+    scale : float32 [R, 1] or [1, C]
+        Per row or per column.
+    """
+
+    values: npt.NDArray[np.int8]
+    scale: F32
+
+    def __post_init__(self) -> None:
+        rows, columns = self.values.shape
+        if self.scale.shape not in ((rows, 1), (1, columns)):
+            raise ParameterError(f"scale has shape {self.scale.shape}, must be ({rows}, 1) or (1, {columns})")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(R, C)."""
+        return self.values.shape
+
+    @property
+    def ndim(self) -> int:
+        """2."""
+        return 2
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of values and scales."""
+        return self.values.nbytes + self.scale.nbytes
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, rows: Any) -> F32:
+        """Rows as float32 (a new array)."""
+        scale = self.scale if self.scale.shape[0] != len(self.values) else self.scale[rows]
+        dense: F32 = np.multiply(self.values[rows], scale, dtype=np.float32)
+        return dense
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        if copy is False:
+            raise ValueError("an Int8Matrix has no dense array to share")
+        return self[:].astype(dtype or np.float32, copy=False)
+
+
+def _quantize(matrix: Array, axis: int) -> Int8Matrix:
+    dense = np.asarray(matrix, np.float32)
+    if not np.isfinite(dense).all():
+        raise ParameterError("matrix holds values that are not finite, must be finite to be quantised")
+    scale = np.abs(dense).max(axis=axis, keepdims=True, initial=0.0) / np.float32(127)
+    # A magnitude below 127 times the smallest float has no usable scale; it is 0 in eight bits.
+    inverse = np.divide(1, scale, out=np.zeros_like(scale), where=scale >= np.finfo(np.float32).tiny)
+    return Int8Matrix(np.clip(np.rint(dense * inverse), -127, 127).astype(np.int8), scale)
+
+
+def quantize_columns(matrix: Array) -> Int8Matrix:
+    """Quantise a matrix [R, C] with a scale per column; the error is at most max|column| / 254 per value."""
+    return _quantize(matrix, 0)
+
+
+def quantize_rows(matrix: Array) -> Int8Matrix:
+    """Quantise a matrix [R, C] with a scale per row, in blocks of rows; the error is at most max|row| / 254."""
+    parts = [_quantize(matrix[at : at + _BLOCK_ROWS], 1) for at in range(0, max(len(matrix), 1), _BLOCK_ROWS)]
+    return Int8Matrix(np.concatenate([p.values for p in parts]), np.concatenate([p.scale for p in parts]))
+
+
+class StoredParams(Mapping[str, F32]):
+    """Dense parameters in the form of a file: some arrays as :class:`Int8Matrix`; reading a key gives float32."""
+
+    def __init__(self, stored: Mapping[str, Array | Int8Matrix]) -> None:
+        self.stored = dict(stored)
+
+    def __getitem__(self, key: str) -> F32:
+        return np.asarray(self.stored[key], np.float32)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.stored)
+
+    def __len__(self) -> int:
+        return len(self.stored)
+
+
+def quantize_tower(tower: Tower) -> Tower:
+    """A tower with int8 weights and tables.
+
+    Matrices that activations are multiplied with get a scale per output column, embedding tables (hashed ones and the
+    small ones of actions, surfaces and ages) a scale per row. Output heads become float16: every probability passes
+    through them, and they are half a per cent of the parameters. Norm scales and vectors stay float32.
+    """
+    stored: dict[str, Array | Int8Matrix] = {}
+    for key, value in tower.params.items():
+        if value.ndim != 2 or min(value.shape) < 2:
+            stored[key] = value
+        elif "unembeddings" in key:
+            stored[key] = _half(key, value)
+        elif key.endswith(("embedding_table", "action_projection")):
+            stored[key] = quantize_rows(value)
+        else:
+            stored[key] = quantize_columns(value)
+    kinds = ("user", "item", "author")
+    tables = {kind: quantize_rows(np.asanyarray(getattr(tower.tables, kind))) for kind in kinds}
+    return replace(tower, params=StoredParams(stored), tables=replace(tower.tables, **tables))
+
+
+def quantize_corpus(corpus: Corpus, storage: CorpusStorage) -> Corpus:
+    """A corpus with its vectors in another form; the search's own int8 rows are built from these when it starts."""
+    if storage not in ("float32", "float16", "int8"):
+        raise ParameterError(f"corpus storage is {storage!r}, must be float32, float16 or int8")
+    vectors = corpus.representations
+    if storage == "int8":
+        return replace(corpus, representations=quantize_rows(np.asanyarray(vectors)))
+    dense = np.asarray(vectors, np.float32)
+    return replace(corpus, representations=dense if storage == "float32" else _half("corpus", dense))
+
+
+def _half(key: str, value: F32) -> Array:
+    largest = float(np.abs(value).max(initial=0.0))
+    if not largest <= 65504:
+        raise ParameterError(f"{key!r} holds {largest:g}, must be at most 65504 to be kept in float16")
+    return value.astype(np.float16)
+
+
+def stored_arrays(key: str, value: Any) -> dict[str, Array]:
+    """What a file holds for an array or an :class:`Int8Matrix`."""
+    if isinstance(value, Int8Matrix):
+        return {key: value.values, key + SCALE_SUFFIX: value.scale}
+    return {key: value}
+
+
+def take_int8(arrays: Mapping[str, Array], key: str, label: str) -> Int8Matrix | None:
+    """The :class:`Int8Matrix` that a file holds under ``key``; None where it holds floats.
+
+    Raises
+    ------
+    ArtifactError
+        An int8 array without scales, or scales of the wrong type or shape.
+    """
+    values = arrays[key]
+    if values.dtype != np.int8 or values.ndim != 2:
+        return None
+    scale = arrays.get(key + SCALE_SUFFIX)
+    if scale is None:
+        raise ArtifactError(f"{label} is int8, but {key + SCALE_SUFFIX!r} is missing")
+    if scale.dtype != np.float32 or not np.isfinite(scale).all():
+        raise ArtifactError(f"{label}: its {SCALE_SUFFIX!r} must hold finite float32 values")
+    try:
+        return Int8Matrix(values, scale)
+    except ParameterError as error:
+        raise ArtifactError(f"{label}: {error}") from error
+
+
+@dataclass(frozen=True)
+class PartSize:
+    """Memory of a part of a model, and what storing it so costs."""
+
+    part: str
+    numbers: int
+    float32_bytes: int
+    bytes: int
+    rms_error: float
+    """Root mean square of the difference to the original over the original's root mean square."""
+
+    @property
+    def saved(self) -> float:
+        """Share of the float32 bytes that is saved."""
+        return 1 - self.bytes / self.float32_bytes if self.float32_bytes else 0.0
+
+
+def _size(part: str, pairs: list[tuple[Any, Any]]) -> PartSize:
+    error = power = 0.0
+    numbers = size = 0
+    for original, stored in pairs:
+        for at in range(0, max(len(original), 1), _BLOCK_ROWS) if original.ndim else [None]:
+            rows: Any = () if at is None else slice(at, at + _BLOCK_ROWS)
+            exact = np.asarray(original[rows], np.float64)
+            error += float(np.square(np.asarray(stored[rows], np.float64) - exact).sum())
+            power += float(np.square(exact).sum())
+            numbers += exact.size
+        size += stored.nbytes
+    return PartSize(part, numbers, 4 * numbers, size, (error / power) ** 0.5 if power else 0.0)
+
+
+def tower_sizes(original: Tower, quantized: Tower) -> list[PartSize]:
+    """Memory by part: dense parameters, and each hash table."""
+    stored = quantized.params.stored if isinstance(quantized.params, StoredParams) else quantized.params
+    parts = [_size("dense", [(value, stored[key]) for key, value in original.params.items()])]
+    for kind in ("user", "item", "author"):
+        table = np.asanyarray(getattr(original.tables, kind))
+        parts.append(_size(f"{kind} table", [(table, getattr(quantized.tables, kind))]))
+    return parts
+
+
+def corpus_size(original: Corpus, quantized: Corpus) -> PartSize:
+    """Memory of the corpus vectors."""
+    return _size("corpus", [(original.representations, quantized.representations)])
