@@ -352,6 +352,20 @@ def test_the_last_state_of_an_account_in_a_batch_wins() -> None:
     assert sorted(post for post, _, _ in visible(store)) == [1, 3]
 
 
+def test_a_store_without_positions_may_begin_later() -> None:
+    source = MemorySource()
+    since: list[float] = []
+    source.start = lambda positions, at: since.append(at)  # type: ignore[method-assign]
+    for replay, expected in ((None, 0.0), (3600.0, NOW - 3600.0)):
+        consumer, _ = setup(source, new_store(), replay_seconds=replay)
+        consumer.start()
+        assert consumer.wait_ready(20)
+        consumer.stop()
+        assert since[-1] == expected
+    with pytest.raises(ParameterError, match="replay_seconds is -1"):
+        setup(source, new_store(), replay_seconds=-1)
+
+
 def test_trim_runs_once_serving() -> None:
     source, clock = MemorySource(), ManualClock(NOW)
     store = PostStore(retention_seconds=100, clock=clock, **OPTIONS)

@@ -19,7 +19,7 @@ from xfast.errors import ConfigurationError, XfastError
 from xfast.thunder.consumer import Consumer, ConsumerOptions
 from xfast.thunder.dead_letters import DeadLetterFile, DeadLetters
 from xfast.thunder.feeder import FeederTarget
-from xfast.thunder.ingest import StoreTarget, dead_letter_path
+from xfast.thunder.ingest import StoreTarget
 from xfast.thunder.kafka import DeadLetterTopic, KafkaSource, KafkaTopic
 from xfast.thunder.logs import configure
 from xfast.thunder.lookup import InNetworkLookup
@@ -66,6 +66,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ingest = parser.add_argument_group("ingestion")
     ingest.add_argument("--batch-size", type=int, default=20_000, help="default 20000")
     ingest.add_argument("--flush-seconds", type=float, default=0.1, help="default 0.1")
+    ingest.add_argument(
+        "--replay-seconds",
+        type=float,
+        help="how far back to begin without a snapshot; default: at the beginning, where account states may be",
+    )
     ingest.add_argument("--lag-threshold", type=int, default=1_000, help="ready below this lag; default 1000")
     ingest.add_argument("--catch-up-timeout", type=float, default=600.0, help="ready after this many seconds anyway")
     ingest.add_argument("--dead-letters", metavar="FILE|topic:NAME", help="default dead_letters.jsonl in --snapshots")
@@ -129,6 +134,7 @@ async def _serve(args: argparse.Namespace, consumer_options: ConsumerOptions) ->
         restored.position,
         encoding=args.encoding or ("network" if args.log else "in_network"),
         min_video_duration_ms=args.min_video_ms,
+        replay_seconds=args.replay_seconds,
         snapshot_seconds=args.snapshot_seconds,
         trim_seconds=args.trim_seconds,
     )
@@ -239,4 +245,4 @@ def _dead_letters(args: argparse.Namespace) -> DeadLetters:
     folder = args.snapshots or args.log
     if folder is None:
         raise ConfigurationError("name a place for dead letters: --dead-letters FILE or topic:NAME")
-    return DeadLetterFile(dead_letter_path(folder))
+    return DeadLetterFile(Path(folder) / "dead_letters.jsonl")

@@ -64,7 +64,6 @@ class ConsumerStats:
     retries: int = 0
     saves: int = 0
     save_failures: int = 0
-    source_errors: int = 0
     last_message_time: float = 0.0
     catch_up_seconds: float = 0.0
     catch_up_timed_out: bool = False

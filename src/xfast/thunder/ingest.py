@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -106,6 +105,8 @@ class StoreTarget:
         for name, value in (("trim_seconds", trim_seconds), ("snapshot_seconds", snapshot_seconds)):
             if not value > 0:
                 raise ParameterError(f"{name} is {value}, must be positive")
+        if replay_seconds is not None and replay_seconds < 0:
+            raise ParameterError(f"replay_seconds is {replay_seconds}, must not be negative")
         if min_video_duration_ms < 0:
             raise ParameterError(f"min_video_duration_ms is {min_video_duration_ms}, must not be negative")
         self.store, self.snapshots = store, snapshots
@@ -177,8 +178,3 @@ class StoreTarget:
         self._positions = positions
         if self.snapshots is not None:
             self.snapshots.save(self.store, encode_positions(positions))
-
-
-def dead_letter_path(folder: str | Path) -> Path:
-    """Return the usual place of dead letters beside snapshots or a log."""
-    return Path(folder) / "dead_letters.jsonl"

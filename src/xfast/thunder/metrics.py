@@ -103,10 +103,19 @@ class _State:
 
         lag = GaugeMetricFamily("xfast_ingest_lag", "Messages not read yet", labels=["consumer", "partition"])
         ready = GaugeMetricFamily("xfast_ingest_ready", "1 once caught up", labels=["consumer"])
+        last = GaugeMetricFamily(
+            "xfast_ingest_last_message_timestamp_seconds", "When a message was last applied", labels=["consumer"]
+        )
+        catch_up = GaugeMetricFamily(
+            "xfast_ingest_catch_up_seconds", "How long the catch-up took; 0 while it lasts", labels=["consumer"]
+        )
         counts = CounterMetricFamily("xfast_ingest_events", "What was ingested", labels=["consumer", "what"])
         for consumer in self.consumers:
             stats = consumer.stats
             ready.add_metric([consumer.name], float(consumer.ready))
+            last.add_metric([consumer.name], stats.last_message_time)
+            catch_up.add_metric([consumer.name], stats.catch_up_seconds)
+            counts.add_metric([consumer.name, "catch_up_timeouts"], float(stats.catch_up_timed_out))
             for partition, value in stats.lag.items():
                 lag.add_metric([consumer.name, partition], float("nan") if value is None else value)
             for what in ("messages", "batches", "dead_letters", "retries", "saves", "save_failures"):
@@ -116,4 +125,4 @@ class _State:
             for what in ("errors", "expired", "rebalances", "damaged"):
                 if hasattr(consumer.source, what):
                     counts.add_metric([consumer.name, f"source_{what}"], getattr(consumer.source, what))
-        yield from (lag, ready, counts)
+        yield from (lag, ready, last, catch_up, counts)
