@@ -141,6 +141,20 @@ def test_scores_are_bit_equal_in_any_company(isa: str, precision: Any) -> None:
                 assert np.array_equal(mine, whole[chosen])
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_batch_of_viewers_scores_each_as_alone(threads: int) -> None:
+    config = CONFIGS["odd sizes"]
+    engine = NativeRanker(_tower("ranker", config), "float32", threads=threads)
+    rng = np.random.default_rng(17)
+    tower = _tower("ranker", config)
+    contexts = [engine.encode(ContextFeatures.build(tower, _engagements(config, rng, slots))) for slots in (9, 0, 3, 5)]
+    lists = [CandidateFeatures.build(tower, _candidates(rng, count)) for count in (1, 131, 48, 5)]
+    for context, some, together in zip(contexts, lists, engine.score_batch(contexts, lists), strict=True):
+        for one, other in zip(engine.score(context, some), together, strict=True):
+            assert np.array_equal(one, other)
+    assert engine.score_batch([], []) == []
+
+
 def test_candidate_tower_modes() -> None:
     rng = np.random.default_rng(9)
     for linear in (True, False):
