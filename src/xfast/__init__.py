@@ -33,14 +33,16 @@ __all__ = [
 ]
 
 # The parts that load on first use as attributes of the package.
-_PARTS = frozenset({"events", "ids", "mixer", "phoenix", "pipeline", "sketch", "stores", "text", "thunder", "world"})
+_PARTS = frozenset({"events", "feed", "ids", "mixer", "phoenix", "pipeline", "sketch", "stores", "text", "thunder", "world"})
 
 
 def __getattr__(name: str) -> Any:
+    if name == "Feed":
+        return import_module("xfast.feed").Feed
     if name in _PARTS:
         return import_module(f"xfast.{name}")
     raise AttributeError(f"module 'xfast' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*__all__, *_PARTS})
+    return sorted({*__all__, *_PARTS, "Feed"})

@@ -13,6 +13,7 @@ from xfast.errors import XfastError
 # Sub-command -> (module, one-line help). The module has `add_arguments(parser)` and `run(args) -> int`; only the chosen
 # one is imported, so `xfast --help` and `xfast doctor` start at once.
 COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("xfast.cli.demo", "a ranked, explained feed of a small synthetic network, in the terminal"),
     "doctor": ("xfast.cli.doctor", "versions, processor features, engines, and what is missing"),
     "import": ("xfast.cli.import_events", "turn data sets, your own tables or a synthetic network into events"),
     "serve": ("xfast.cli.serve", "run a service: the in-network store"),
