@@ -28,7 +28,7 @@ def test_a_page_is_ranked_complete_and_explained(feed: Feed) -> None:
     assert scores == sorted(scores, reverse=True)
     assert len({item.post_id for item in page}) == 35
     for item in page:
-        assert len(item.probabilities) == 22, "our own models fill all heads"
+        assert (len(item.probabilities), len(item.continuous)) == (20, 2), "our own models fill all heads"
         assert all(0 <= p <= 1 for p in item.probabilities.values())
         weighted = sum(value for name, value in item.terms.items() if name.endswith(" x weight"))
         factors = item.terms["author diversity"] * item.terms["out of network"]

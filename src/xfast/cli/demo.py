@@ -79,8 +79,8 @@ def _likely(item: FeedItem) -> str:
 
 
 def _because(item: FeedItem) -> str:
-    parts = [f"{name} {value:+.4f}" for name, value in item.why(4)]
-    for factor in ("author diversity", "out of network"):
-        if factor in item.terms and item.terms[factor] != 1:
-            parts.append(f"× {item.terms[factor]:.2f} {factor}")
+    parts = [f"{name} {value:+.3f}" for name, value in item.why(3)]
+    for factor, name in (("author diversity", "author again"), ("out of network", "discovered")):
+        if item.terms[factor] != 1:
+            parts.append(f"× {item.terms[factor]:.2f} {name}")
     return " · ".join(parts)

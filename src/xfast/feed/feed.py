@@ -24,7 +24,7 @@ from xfast.phoenix.features import Candidates
 from xfast.phoenix.ranker import Ranker
 from xfast.phoenix.retriever import Retriever
 from xfast.pipeline import Column, Filter
-from xfast.thunder import PostStore
+from xfast.thunder import ManualClock, PostStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,7 +50,9 @@ class FeedItem:
     source: str
     score: float
     probabilities: dict[str, float]
-    """What the viewer is predicted to do: every head that the model fills, by action name."""
+    """What the viewer is predicted to do: every discrete head that the model fills, by action name."""
+    continuous: dict[str, float]
+    """Predicted times in the model's normalised units."""
     terms: dict[str, float] = field(default_factory=dict)
     """With ``explain``: weight times prediction of every head, then the factors for diversity and network."""
 
@@ -290,6 +292,7 @@ class Feed:
 
     def _item(self, rank: int, row: int, batch: CandidateBatch, terms: Any) -> FeedItem:
         heads = batch.values("phoenix_scores")[row]
+        filled = {name: float(value) for name, value in zip(HEADS, heads, strict=True) if not np.isnan(value)}
         author = int(batch.author_id[row])
         return FeedItem(
             rank=rank,
@@ -300,7 +303,8 @@ class Feed:
             in_network=bool(batch.values("in_network")[row]),
             source=ServedType(int(batch.values("served_type")[row])).name.lower(),
             score=float(batch.values("score")[row]),
-            probabilities={name: float(p) for name, p in zip(HEADS, heads, strict=True) if not np.isnan(p)},
+            probabilities={name: value for name, value in filled.items() if name not in CONTINUOUS_NUMBERS},
+            continuous={name: value for name, value in filled.items() if name in CONTINUOUS_NUMBERS},
             terms={name: float(values[row]) for name, values in terms.items()},
         )
 
@@ -310,6 +314,7 @@ class Feed:
             retention_seconds=self.params.max_post_age,
             max_original_per_author=_PER_AUTHOR,
             max_results=self.params.thunder_max_results,
+            clock=ManualClock(now),
         )
         shown = ~posts["nullcast"]
         store.insert(
