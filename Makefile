@@ -105,6 +105,10 @@ bench-smoke: dev
 	$(PY) -m pytest -q benchmarks/smoke -p no:cacheprovider --benchmark-json=build/smoke.json
 	$(PY) benchmarks/smoke/compare.py build/smoke.json
 
+# --- long runs, by hand; results are committed under docs/ --------------------------------------------------------------
+soak: dev
+	$(PY) -m pytest -q -m soak -p no:cacheprovider $(PYTEST_ARGS)
+
 # --- services for the tests (SERVICES="kafka postgres browser redis" chooses) ------------------------------------------
 services:
 	$(PYTHON) scripts/services start $(SERVICES)

@@ -15,7 +15,7 @@ import xfast
 
 # Extra -> (what it brings, the modules that must be importable).
 EXTRAS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "train": ("training and evaluation", ("optax", "pyarrow")),
+    "train": ("training on Parquet events", ("pyarrow",)),
     "data": ("Arrow and Parquet tables, importers", ("pyarrow",)),
     "kafka": ("Kafka as the event source", ("confluent_kafka",)),
     "postgres": ("PostgreSQL stores", ("psycopg",)),
