@@ -33,7 +33,9 @@ __all__ = [
 ]
 
 # The parts that load on first use as attributes of the package.
-_PARTS = frozenset({"events", "feed", "ids", "mixer", "phoenix", "pipeline", "sketch", "stores", "text", "thunder", "world"})
+_PARTS = frozenset(
+    {"events", "feed", "ids", "mixer", "phoenix", "pipeline", "sketch", "stores", "text", "thunder", "world"}
+)
 
 
 def __getattr__(name: str) -> Any:
