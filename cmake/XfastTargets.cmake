@@ -30,12 +30,13 @@ endfunction()
 # XFAST_ISA_NS as its own namespace (scalar, avx2, avx512, amx); run-time dispatch (common/cpu.h) picks one.
 # `-ffp-contract=off` keeps a*b+c the same on every path: only explicit FMA intrinsics fuse.
 function(xfast_isa_objects library)
-  cmake_parse_arguments(ARG "" "" "SOURCES;LEVELS" ${ARGN})
+  cmake_parse_arguments(ARG "" "NAME" "SOURCES;LEVELS" ${ARGN})
   foreach(level IN LISTS ARG_LEVELS)
+    # NAME tells a second call for the same library apart.
     if(NOT level STREQUAL "scalar" AND NOT CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
       continue()
     endif()
-    set(object ${library}_${level})
+    set(object ${library}${ARG_NAME}_${level})
     add_library(${object} OBJECT ${ARG_SOURCES})
     target_link_libraries(${object} PRIVATE xfast_options)
     target_compile_definitions(${object} PRIVATE XFAST_ISA_NS=${level} XFAST_ISA_${level}=1)

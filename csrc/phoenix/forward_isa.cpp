@@ -1,12 +1,16 @@
 // The transformer's forward pass; compiled once per instruction set.
 #include "phoenix/multiply.h"
 #include "phoenix/transformer.h"
+#if defined(XFAST_ISA_amx)
+#include "phoenix/amx.h"
+#endif
 
 namespace xfast::phoenix::XFAST_ISA_NS {
 namespace {
 
-constexpr float kSoftCap = 30.0f;             // PHOENIX §3.3
-constexpr float kNormEpsilon = 1e-5f;         // PHOENIX §3.2
+constexpr float kSoftCap = 30.0f;       // PHOENIX §3.3
+constexpr float kNormEpsilon = 1e-5f;   // PHOENIX §3.2
+constexpr std::size_t kRowsAhead = 32;  // activations have room for this many rows at a time: a tile reads whole blocks
 constexpr std::size_t kTileRows = 4 * kRows;  // rows that pass through all layers together and stay in the first caches
 
 // Grow-only scratch memory of one thread, so that a request allocates nothing once warm.
@@ -37,19 +41,27 @@ void linear(const PackedMatrix& w, const float* a, std::size_t lda, std::size_t 
     panels.columns -= first;
     multiply(a, lda, rows, panels, c + first, ldc);
   } else if (w.precision == Precision::bfloat16) {
-    const std::size_t width = round_up(w.rows, 2);
-    std::uint16_t* half = Buffers::grow(b.half, rows * width);
+    const std::size_t width = round_up(w.rows, kDeepBfloat16);
+    std::uint16_t* half = Buffers::grow(b.half, round_up(rows, kRowsAhead) * width);
     to_bfloat16_rows(a, lda, rows, w.rows, half, width);
+#if defined(XFAST_ISA_amx)
+    tile_multiply(half, width, rows, w, first, c, ldc);
+#else
     Panels<std::uint16_t> panels = bfloat16_panels(w);
     panels.data += first / kPanel * panels.panel_stride;
     panels.columns -= first;
     multiply(half, width, rows, panels, c + first, ldc);
+#endif
   } else {
-    const std::size_t width = round_up(w.rows, 4);
-    std::uint8_t* bytes = Buffers::grow(b.bytes, rows * width);
+    const std::size_t width = round_up(w.rows, kDeepInt8);
+    std::uint8_t* bytes = Buffers::grow(b.bytes, round_up(rows, kRowsAhead) * width);
     float* scale = Buffers::grow(b.row_scale, rows);
     to_bytes_rows(a, lda, rows, w.rows, bytes, width, scale);
+#if defined(XFAST_ISA_amx)
+    tile_multiply(bytes, width, rows, scale, w, first, c, ldc);
+#else
     multiply(bytes, width, rows, scale, w, first, c, ldc);
+#endif
   }
 }
 
@@ -381,6 +393,7 @@ void silu_all(float* x, std::size_t count) {
 
 }  // namespace
 
+extern const Kernels kKernels;
 const Kernels kKernels = {linear, context, candidates, rms_norm, exp_all, tanh_all, sigmoid_all, gelu_all, silu_all};
 
 }  // namespace xfast::phoenix::XFAST_ISA_NS

@@ -35,12 +35,10 @@ inline Panels<float> float_panels(const PackedMatrix& m) {
   return {m.f32.data(), m.rows * kPanel, kPanel, m.rows, m.columns};
 }
 inline Panels<std::uint16_t> bfloat16_panels(const PackedMatrix& m) {
-  const std::size_t pairs = (m.rows + 1) / 2;
-  return {m.bf16.data(), pairs * 2 * kPanel, 2 * kPanel, pairs, m.columns};
+  return {m.bf16.data(), round_up(m.rows, kDeepBfloat16) * kPanel, 2 * kPanel, (m.rows + 1) / 2, m.columns};
 }
 inline Panels<std::int8_t> int8_panels(const PackedMatrix& m) {
-  const std::size_t quads = (m.rows + 3) / 4;
-  return {m.int8.data(), quads * 4 * kPanel, 4 * kPanel, quads, m.columns};
+  return {m.int8.data(), round_up(m.rows, kDeepInt8) * kPanel, 4 * kPanel, (m.rows + 3) / 4, m.columns};
 }
 
 // --- float32 ---------------------------------------------------------------------------------------------------------
@@ -241,11 +239,11 @@ inline void to_bfloat16_rows(const float* x, std::size_t ldx, std::size_t rows, 
         out[r * ldo + k + lane] = static_cast<std::uint16_t>(static_cast<std::uint32_t>(bits[lane]) >> 16);
     }
     for (; k < width; ++k) out[r * ldo + k] = to_bfloat16(x[r * ldx + k]);
-    if (width % 2 != 0) out[r * ldo + width] = 0;
+    for (; k < ldo; ++k) out[r * ldo + k] = 0;
   }
 }
 
-// Rows of floats to unsigned bytes q + 128, q = round(127 x / max|x|), padded with 128 to a multiple of four.
+// Rows of floats to unsigned bytes q + 128, q = round(127 x / max|x|); from `width` to ldo they stand for zero.
 inline void to_bytes_rows(const float* x, std::size_t ldx, std::size_t rows, std::size_t width, std::uint8_t* out,
                           std::size_t ldo, float* scale) {
   for (std::size_t r = 0; r < rows; ++r) {
@@ -262,7 +260,7 @@ inline void to_bytes_rows(const float* x, std::size_t ldx, std::size_t rows, std
       for (int lane = 0; lane < kLanes; ++lane) out[r * ldo + k + lane] = static_cast<std::uint8_t>(q[lane]);
     }
     for (; k < width; ++k) out[r * ldo + k] = static_cast<std::uint8_t>(nearest(splat(row[k] * inverse))[0] + 128.0f);
-    for (; k < round_up(width, 4); ++k) out[r * ldo + k] = 128;
+    for (; k < ldo; ++k) out[r * ldo + k] = 128;
   }
 }
 

@@ -27,12 +27,12 @@ PackedMatrix pack(const std::vector<float>& dense, std::size_t rows, std::size_t
     for (std::size_t k = 0; k < rows; ++k)
       for (std::size_t n = 0; n < columns; ++n) packed.f32[position(k, n, rows, 1)] = at(k, n);
   } else if (precision == Precision::bfloat16) {
-    const std::size_t padded = round_up(rows, 2);
+    const std::size_t padded = round_up(rows, kDeepBfloat16);
     packed.bf16 = Aligned<std::uint16_t>(storage(padded, columns));
     for (std::size_t k = 0; k < rows; ++k)
       for (std::size_t n = 0; n < columns; ++n) packed.bf16[position(k, n, padded, 2)] = to_bfloat16(at(k, n));
   } else {
-    const std::size_t padded = round_up(rows, 4);
+    const std::size_t padded = round_up(rows, kDeepInt8);
     packed.int8 = Aligned<std::int8_t>(storage(padded, columns));
     packed.scale = Aligned<float>(round_up(columns, kPanel));
     packed.correction = Aligned<std::int32_t>(round_up(columns, kPanel));

@@ -16,6 +16,10 @@ namespace xfast::phoenix {
 constexpr std::size_t kPanel = 32;    // columns that one kernel call accumulates
 constexpr std::size_t kColumns = 16;  // widths are padded to a multiple of this
 
+// Inputs are padded with zero rows to what one tile instruction takes: 32 of bfloat16, 64 of int8.
+constexpr std::size_t kDeepBfloat16 = 32;
+constexpr std::size_t kDeepInt8 = 64;
+
 constexpr std::size_t round_up(std::size_t n, std::size_t step) { return (n + step - 1) / step * step; }
 
 // Cache-line aligned storage, zeroed.

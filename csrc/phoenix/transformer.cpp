@@ -74,6 +74,7 @@ const Kernels& kernels(Isa isa) {
     throw std::invalid_argument("isa is '" + std::string(isa_name(isa)) + "', this processor has no more than '" +
                                 std::string(isa_name(detected_isa())) + "'");
 #if defined(__x86_64__)
+  if (isa >= Isa::amx) return amx::kKernels;
   if (isa >= Isa::avx512) return avx512::kKernels;
   if (isa >= Isa::avx2) return avx2::kKernels;
 #endif

@@ -9,6 +9,10 @@
 #include "phoenix/transformer.h"
 #include "tests/check.h"
 
+namespace xfast::phoenix::amx_emulated {
+extern const Kernels kKernels;  // forward_isa.cpp compiled with XFAST_AMX_EMULATION
+}
+
 namespace {
 
 using namespace xfast;
@@ -198,6 +202,16 @@ int main() {
       check_bit_equality(run, precision);
     }
   }
+#if defined(__x86_64__)
+  if (detected_isa() >= Isa::avx512) {
+    const Kernels& run = amx_emulated::kKernels;
+    check_int8_across(run, kernels(Isa::scalar));
+    for (Precision precision : {Precision::bfloat16, Precision::int8}) {
+      check_linear(run, precision);
+      check_bit_equality(run, precision);
+    }
+  }
+#endif
   check_pool();
   return check::failures() != 0;
 }
