@@ -123,8 +123,8 @@ def test_bad_arguments_are_named() -> None:
         Retriever(TOWER, index="flat")
     with pytest.raises(NotImplementedError, match="index='faiss:Flat'"):
         Retriever(TOWER, index="faiss:Flat")
-    with pytest.raises(NotImplementedError, match="engine='pallas'"):
-        Retriever(TOWER, engine="pallas")
+    with pytest.raises(NotImplementedError, match="precision='int8'"):
+        Retriever(TOWER, engine="xla", precision="int8")
 
 
 def test_an_empty_corpus_finds_nothing() -> None:
