@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from xfast.research import convergence, directions, inference, losses, training
+from xfast.research import convergence, datasets, directions, inference, losses, training
 from xfast.research.environment import F64, Environment
 from xfast.research.experiments.base import Context, Experiment, Figure, Result, Series, Value, per_dataset
 
@@ -120,4 +120,8 @@ def summarise(cells: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-EXPERIMENT = Experiment("protocol", "converged fits, equal steps, 200 fresh seeds, corrected tests", per_dataset(run))
+# A sample of MIND is too small to say anything about the claims, and five stakeholders make it the longest part.
+CLAIMED = [name for name in datasets.LOADERS if name != "mind-truncated"]
+EXPERIMENT = Experiment(
+    "protocol", "converged fits, equal steps, 200 fresh seeds, corrected tests", per_dataset(run, CLAIMED)
+)
