@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit
+from threadpoolctl import threadpool_limits
 
 from xfast.errors import ParameterError
 from xfast.research.environment import F64
@@ -44,15 +45,19 @@ def fit(features: F64, runs: Sequence[Run], *, l2: float = L2) -> F64:
     if l2 <= 0:
         raise ParameterError(f"l2 is {l2}; it must be > 0, separable pairs have no finite optimum without it")
     out = np.empty((len(runs), features.shape[1]))
-    for row, run in enumerate(runs):
-        if run.loss.constraint != "none" and run.loss.strength > 0:
-            raise ParameterError(f"run {row}: {run.loss.name} with a constraint has a kink; train it with Adam")
-        if run.loss.calibration > 0:
-            out[row] = _calibrated(features, run, l2)
-        else:
-            differences = features[run.pairs[:, 0]] - features[run.pairs[:, 1]]
-            out[row] = newton(differences, run.loss, l2=l2)
+    # The products are small: a second BLAS thread only spins.
+    with threadpool_limits(1, user_api="blas"):
+        for row, run in enumerate(runs):
+            out[row] = _fit_one(features, row, run, l2)
     return out
+
+
+def _fit_one(features: F64, row: int, run: Run, l2: float) -> F64:
+    if run.loss.constraint != "none" and run.loss.strength > 0:
+        raise ParameterError(f"run {row}: {run.loss.name} with a constraint has a kink; train it with Adam")
+    if run.loss.calibration > 0:
+        return _calibrated(features, run, l2)
+    return newton(features[run.pairs[:, 0]] - features[run.pairs[:, 1]], run.loss, l2=l2)
 
 
 def newton(

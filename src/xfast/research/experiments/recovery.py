@@ -162,23 +162,23 @@ def run_stress(context: Context) -> Result:
             f"Order of alpha under stress: {name} in {', '.join(f'{level:g}' for level in levels)}",
             "level",
             "mean Spearman",
-            [Series(name, levels_shown, list(detail[name].values()))],
+            [Series(name, levels_shown, list(signed[name].values()))],
         )
-    broken = {name: [key for key, value in row.items() if value < BREAK] for name, row in detail.items()}
+    broken = {name: [key for key, value in row.items() if value < BREAK] for name, row in signed.items()}
     return Result(
         {
-            "alpha.stress.flip30_spearman": detail["flip"]["0.3"],
-            "alpha.stress.n50_spearman": detail["n"]["50"],
-            "alpha.stress.beta0.2_spearman": detail["beta"]["0.2"],
+            "alpha.stress.flip30_spearman": signed["flip"]["0.3"],
+            "alpha.stress.n50_spearman": signed["n"]["50"],
+            "alpha.stress.beta0.2_spearman": signed["beta"]["0.2"],
             "alpha.stress.rho0.8_spearman": detail["rho"]["0.8"],
         },
         notes={
             "alpha.stress.rho": "correlated actions let strong ridge shrinkage push the mean positive weight below 0; "
             f"the ratio then changes sign and its Spearman falls to {signed['rho']['0.8']:.2f}"
             " at 0.8 (absolute values shown)",
-            "alpha.stress": f"mean of {len(seeds)} seeds; neighbouring levels: {detail}",
+            "alpha.stress": f"mean of {len(seeds)} seeds; all levels: {signed}",
         },
-        detail={"spearman": detail, "spearman_of_signed_ratio": signed, "breaks_at": broken},
+        detail={"spearman": signed, "spearman_of_magnitude": detail, "breaks_at": broken},
         figures=figures,
     )
 
