@@ -73,8 +73,8 @@ def run(
         fresh = record is None
         if record is None:
             start = clock()
-            # Products of a few dozen columns: a second BLAS thread only spins (EM of 600 users: 6.4 s -> 1.0 s on a busy
-            # machine of two cores, and a sixth of the processor time).
+            # Products of a few dozen columns: a second BLAS thread only spins (EM of 600 users on a busy machine of
+            # two cores: 6.4 s -> 1.0 s, and a sixth of the processor time).
             with threadpool_limits(1, user_api="blas"):
                 record = {"key": key, "tier": context.tier, **part.run(context).to_json(), "seconds": 0.0}
             record["seconds"] = round(clock() - start, 3)
