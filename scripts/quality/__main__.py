@@ -83,15 +83,11 @@ def main() -> int:
             page = text[: text.index(begin) + len(begin)] + "\n" + page + text[text.index(end) :]
         args.page.write_text(page)
     say(f"wrote {args.out}")
-    missed = [
-        goal
-        for part in ("next_post", "liked")
-        for goal, met in report.get(part, {}).get("goals", {}).items()
-        if not met
-    ]
-    for goal in missed:
-        print(f"MISSED: {goal}", file=sys.stderr)
-    return 1 if missed else 0
+    goals = goals_of(report)
+    for goal, met in goals.items():
+        if not met:
+            print(f"MISSED: {goal}", file=sys.stderr)
+    return 0 if all(goals.values()) else 1
 
 
 if __name__ == "__main__":

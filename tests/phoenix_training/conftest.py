@@ -9,10 +9,10 @@ from xfast.events import EventBatch
 from xfast.ids import snowflake
 from xfast.phoenix.training import Sequences, TrainConfig, default_model_config
 
-SMALL = dict(
-    emb_size=16, key_size=8, num_heads=2, num_layers=2, history_seq_len=8, candidate_seq_len=4,
-    user_vocab_size=400, item_vocab_size=500, author_vocab_size=60,
-)  # fmt: skip
+SMALL = {
+    "emb_size": 16, "key_size": 8, "num_heads": 2, "num_layers": 2, "history_seq_len": 8, "candidate_seq_len": 4,
+    "user_vocab_size": 400, "item_vocab_size": 500, "author_vocab_size": 60,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="session")

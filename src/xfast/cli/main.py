@@ -16,6 +16,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("xfast.cli.demo", "a ranked, explained feed of a small synthetic network, in the terminal"),
     "doctor": ("xfast.cli.doctor", "versions, processor features, engines, and what is missing"),
     "import": ("xfast.cli.import_events", "turn data sets, your own tables or a synthetic network into events"),
+    "train": ("xfast.cli.train", "train a ranker or a retrieval model on events"),
+    "eval": ("xfast.cli.eval", "measure trained models: actions, recall, the next post beside the baselines"),
     "serve": ("xfast.cli.serve", "run a service: the in-network store"),
     "rank": ("xfast.cli.rank", "retrieve and rank with published model files, as the published pipeline does"),
     "quantize": ("xfast.cli.quantize", "write model files with int8 weights and tables, and report their sizes"),

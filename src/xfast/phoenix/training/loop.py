@@ -224,7 +224,7 @@ class Trainer:
                     on_step(Progress(self.step, self.total_steps, loss, examples, rate, validation))
                 done = stopped or last or self.step == stop_after
                 if checkpoint is not None and (done or self.step % config.checkpoint_every == 0):
-                    self._checkpoint().save(checkpoint)
+                    self.save(checkpoint)
                 if done:
                     break
         tower = self.tower()
@@ -264,6 +264,10 @@ class Trainer:
             "total_steps": self.total_steps,
             "data": self.task.sequences.fingerprint(),
         }
+
+    def save(self, path: str | Path) -> None:
+        """Write a checkpoint from which :meth:`run` goes on."""
+        self._checkpoint().save(path)
 
     def _checkpoint(self) -> Checkpoint:
         leaves = jax.tree.leaves(self._state)
