@@ -65,7 +65,7 @@ def main() -> int:
 
     say(f"reading {args.data}")
     sequences = Sequences.from_events(import_movielens(args.data).events)
-    report: dict[str, Any] = {"commit": commit(), "machine": machine(), "command": "make quality"}
+    report: dict[str, Any] = {"commit": commit(), "machine": machine(), "command": "make quality DATA=DIR"}
     if args.only != "liked":
         report["next_post"] = next_post.run(sequences, say)
     if args.only != "next-post":

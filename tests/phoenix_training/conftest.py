@@ -10,7 +10,7 @@ from xfast.ids import snowflake
 from xfast.phoenix.training import Sequences, TrainConfig, default_model_config
 
 SMALL = {
-    "emb_size": 16, "key_size": 8, "num_heads": 2, "num_layers": 2, "history_seq_len": 8, "candidate_seq_len": 4,
+    "emb_size": 16, "key_size": 8, "num_heads": 2, "num_layers": 1, "history_seq_len": 8, "candidate_seq_len": 4,
     "user_vocab_size": 400, "item_vocab_size": 500, "author_vocab_size": 60,
 }  # fmt: skip
 

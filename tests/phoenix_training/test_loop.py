@@ -36,7 +36,7 @@ def same(a: TrainResult, b: TrainResult) -> bool:
 def test_retrieval_resumes_bit_for_bit(
     sequences: Sequences, retrieval_config: PhoenixConfig, run: TrainConfig, tmp_path: Path
 ) -> None:
-    config = replace(run, hard_negatives=2, validation_rows=1, validate_every=3)
+    config = replace(run, validation_rows=1, validate_every=3)
     file = tmp_path / "run" / "checkpoint.npz"
     whole = train_retrieval(sequences, config, retrieval_config, seed=5)
     half = train_retrieval(sequences, config, retrieval_config, seed=5, checkpoint=file, stop_after=whole.steps // 2)
@@ -66,7 +66,10 @@ def test_ranker_learns_resumes_and_is_saved(
         continuous_action_config=ContinuousActionConfig(loss_weight=0.1, loss_type="tweedie"),
         continuous_action_configs=((2, ContinuousActionConfig(loss_weight=0.1)),),
     )
-    config = replace(run, epochs=12, random_negatives=2, table_learning_rate=0.3, user_dropout=0.1)
+    config = replace(
+        run, epochs=30, random_negatives=2, dense_learning_rate=1e-2, table_learning_rate=0.3, user_dropout=0.1,
+        embedding_dropout=0.1, residual_dropout=0.0,
+    )  # fmt: skip
     steps: list[Progress] = []
     whole = train_ranker(sequences, config, model, seed=1, on_step=steps.append)
     assert [p.step for p in steps] == list(range(1, whole.steps + 1))
@@ -103,9 +106,7 @@ def test_untouched_rows_stay(sequences: Sequences, retrieval_config: PhoenixConf
 
 
 def test_early_stop_keeps_the_best(sequences: Sequences, retrieval_config: PhoenixConfig, run: TrainConfig) -> None:
-    config = replace(
-        run, epochs=20, validation_rows=2, validate_every=2, patience=2, dense_learning_rate=0.3, clip_norm=1e5
-    )
+    config = replace(run, epochs=20, validation_rows=2, validate_every=2, patience=2, dense_learning_rate=1.0)
     result = train_retrieval(sequences, config, retrieval_config, seed=0)
     assert result.stopped_early
     losses = [value for _, value in result.validations]
@@ -152,7 +153,12 @@ def test_bad_settings_name_themselves(sequences: Sequences, ranker_config: Phoen
         TrainConfig.load(file, "ranker")
 
 
-def test_corpus_has_every_post(sequences: Sequences, retrieval_config: PhoenixConfig, run: TrainConfig) -> None:
-    corpus = corpus_of(sequences, train_retrieval(sequences, run, retrieval_config, stop_after=1).tower)
+def test_hard_negatives_and_a_corpus_of_every_post(
+    sequences: Sequences, retrieval_config: PhoenixConfig, run: TrainConfig
+) -> None:
+    config = replace(run, hard_negatives=2, negatives="catalogue")
+    result = train_retrieval(sequences, config, retrieval_config, stop_after=1)
+    assert np.isfinite(result.losses).all()
+    corpus = corpus_of(sequences, result.tower)
     np.testing.assert_array_equal(corpus.post_ids, sequences.posts)
     np.testing.assert_allclose(np.linalg.norm(corpus.representations, axis=1), 1, atol=1e-5)

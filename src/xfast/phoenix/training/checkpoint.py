@@ -70,7 +70,7 @@ class Checkpoint:
             The file cannot be read or is of another format.
         """
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}
             meta = json.loads(arrays.pop(_META).tobytes())
         except Exception as error:  # zipfile, numpy and json each have their own

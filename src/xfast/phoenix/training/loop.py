@@ -20,7 +20,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpy.typing as npt
-import optax
 from jax import Array
 
 from xfast.errors import ParameterError
@@ -28,10 +27,10 @@ from xfast.phoenix.artifacts import EmbeddingTables, Tower
 from xfast.phoenix.hashing import Kind
 from xfast.phoenix.training.checkpoint import Checkpoint
 from xfast.phoenix.training.config import TrainConfig
-from xfast.phoenix.training.optimizer import dense_optimizer, relative_rate, update_rows
+from xfast.phoenix.training.optimizer import DenseOptimizer, relative_rate, update_rows
 from xfast.phoenix.training.sequences import Sequences
 
-__all__ = ["Batch", "Progress", "Task", "TrainResult", "Trainer"]
+__all__ = ["Batch", "Loss", "Progress", "Task", "TrainResult", "Trainer"]
 
 KINDS: tuple[Kind, ...] = ("user", "item", "author")
 F32 = npt.NDArray[np.float32]
@@ -48,11 +47,26 @@ class Batch:
     """Examples in it, for the progress display."""
 
 
+class Loss(Protocol):
+    """What to minimise. Hashable and equal to any other that computes the same: it is compiled once."""
+
+    def __call__(
+        self, params: Mapping[str, Array], rows: Mapping[Kind, Array], arrays: Mapping[str, Array], key: Array
+    ) -> Array:
+        """Loss of a batch; ``rows`` are the gathered table rows, row 0 zero, ``key`` decides dropout."""
+
+    def __hash__(self) -> int: ...
+
+
 class Task(Protocol):
     """What is trained: how data becomes batches, and what is minimised."""
 
     config: TrainConfig
     sequences: Sequences
+
+    @property
+    def loss(self) -> Loss:
+        """What to minimise."""
 
     def steps_per_epoch(self) -> int:
         """Batches of an epoch (an upper bound that fixes the schedule)."""
@@ -62,15 +76,6 @@ class Task(Protocol):
 
     def batch(self, windows: Any, rng: np.random.Generator) -> Batch:
         """Draw negatives, collect rows."""
-
-    def loss(
-        self,
-        params: Mapping[str, Array],
-        rows: Mapping[Kind, Array],
-        arrays: Mapping[str, Array],
-        key: Array,
-    ) -> Array:
-        """What to minimise; ``rows`` are the gathered table rows, row 0 zero."""
 
     def validate(self, tower: Tower) -> float:
         """Loss on rows that training does not see; NaN if there are none."""
@@ -103,6 +108,30 @@ class TrainResult:
     seconds: float
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=(2, 3, 4, 5))
+def _update(
+    loss: Loss,
+    optimizer: DenseOptimizer,
+    params: Any,
+    state: Any,
+    rows: Any,
+    squares: Any,
+    arrays: Any,
+    key: Array,
+    dense_rate: Array,
+    table_rate: Array,
+) -> Any:
+    """One step. Equal losses and optimisers share the compiled function, whatever run they belong to."""
+    value, (gradients, row_gradients) = jax.value_and_grad(loss, argnums=(0, 1))(params, rows, arrays, key)
+    params, state = optimizer.update(gradients, state, params, dense_rate)
+    new_rows, new_squares = {}, {}
+    for kind, gathered in rows.items():
+        # Entry 0 is row 0, "no entity", which stays zero.
+        gradient = row_gradients[kind].at[0].set(0)
+        new_rows[kind], new_squares[kind] = update_rows(gathered, squares[kind], gradient, table_rate)
+    return params, state, new_rows, new_squares, value
+
+
 class Trainer:
     """Runs a task from a tower to a trained tower.
 
@@ -127,34 +156,13 @@ class Trainer:
         self._params = {key: jnp.asarray(value) for key, value in tower.params.items()}
         self._tables: dict[Kind, F32] = {k: np.array(getattr(tower.tables, k), np.float32) for k in KINDS}
         self._squares: dict[Kind, F32] = {k: np.zeros(len(self._tables[k]), np.float32) for k in KINDS}
-        self._optimizer = dense_optimizer(task.config, self.total_steps)
+        self._optimizer = DenseOptimizer.of(task.config)
         self._state = self._optimizer.init(self._params)
-        self._update = self._compile()
+        # The default generator costs more than the matrix products on CPUs.
+        self._key = jax.random.key(seed, impl="rbg")
         self._best: tuple[float, dict[str, F32], dict[Kind, F32]] | None = None
         self._worse = 0
         self._validations: list[tuple[int, float]] = []
-
-    def _compile(self) -> Callable[..., Any]:
-        rate = relative_rate(self.task.config, self.total_steps)
-        peak = self.task.config.table_learning_rate
-        key = jax.random.key(self.seed, impl="rbg")  # the default generator costs more than the matrix products on CPU
-
-        @functools.partial(jax.jit, donate_argnums=(0, 1, 2, 3))
-        def update(params: Any, state: Any, rows: Any, squares: Any, arrays: Any, step: Array) -> Any:
-            def loss_of(params: Any, rows: Any) -> Array:
-                return self.task.loss(params, rows, arrays, jax.random.fold_in(key, step))
-
-            loss, (gradients, row_gradients) = jax.value_and_grad(loss_of, argnums=(0, 1))(params, rows)
-            updates, state = self._optimizer.update(gradients, state, params)
-            params = optax.apply_updates(params, updates)
-            new_rows, new_squares = {}, {}
-            for kind, gathered in rows.items():
-                # Entry 0 and the padding are row 0, which stays zero.
-                gradient = row_gradients[kind].at[0].set(0)
-                new_rows[kind], new_squares[kind] = update_rows(gathered, squares[kind], gradient, peak * rate(step))
-            return params, state, new_rows, new_squares, loss
-
-        return update
 
     def tower(self) -> Tower:
         """The tower as it stands."""
@@ -167,8 +175,19 @@ class Trainer:
         batch = self.task.batch(windows, np.random.default_rng([self.seed, 2, self.step]))
         rows = {kind: self._tables[kind][index] for kind, index in batch.rows.items()}
         squares = {kind: self._squares[kind][index] for kind, index in batch.rows.items()}
-        self._params, self._state, new_rows, new_squares, loss = self._update(
-            self._params, self._state, rows, squares, dict(batch.arrays), np.int32(self.step)
+        config = self.task.config
+        share = relative_rate(config, self.total_steps, self.step)
+        self._params, self._state, new_rows, new_squares, loss = _update(
+            self.task.loss,
+            self._optimizer,
+            self._params,
+            self._state,
+            rows,
+            squares,
+            dict(batch.arrays),
+            jax.random.fold_in(self._key, self.step),
+            np.float32(config.dense_learning_rate * share),
+            np.float32(config.table_learning_rate * share),
         )
         for kind, index in batch.rows.items():
             self._tables[kind][index] = np.asarray(new_rows[kind])

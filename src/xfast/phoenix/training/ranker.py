@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,57 @@ def column_weights(config: PhoenixConfig, weights: Mapping[str, float]) -> F32:
     return result
 
 
+@dataclass(frozen=True)
+class RankerLoss:
+    """Multi-label cross-entropy and continuous losses of windows (:class:`~xfast.phoenix.training.loop.Loss`).
+
+    ``weights`` are those of the action columns.
+    """
+
+    model: PhoenixConfig
+    rates: Rates
+    weights: tuple[float, ...]
+
+    def column_weights(self, labels: Array) -> Array:
+        """Weights [..., A] of labels [..., A]: negatives say nothing about explicit negative feedback."""
+        weights = jnp.broadcast_to(jnp.asarray(self.weights, jnp.float32), labels.shape)
+        if not self.model.mask_neg_feedback_on_negatives:
+            return weights
+        columns = self.model.vocabulary.heads(self.model.num_actions)
+        feedback = np.zeros(self.model.num_actions, bool)
+        feedback[[columns[name] for name in NEGATIVE if name in columns]] = True
+        negative = ~jnp.any(labels != 0, axis=-1, keepdims=True)
+        return jnp.where(negative & jnp.asarray(feedback), 0.0, weights)
+
+    def __call__(
+        self, params: Mapping[str, Array], rows: Mapping[Kind, Array], arrays: Mapping[str, Array], key: Array
+    ) -> Array:
+        """See :class:`~xfast.phoenix.training.loop.Loss`."""
+        candidates = candidate_inputs(rows, arrays)
+        output = ranker_at_anchors(
+            params, self.model, context_inputs(rows, arrays), candidates, arrays["anchors"], self.rates, key
+        )
+        labels = arrays["labels"]
+        weights = jnp.where(candidates.valid[..., None], self.column_weights(labels), 0.0)
+        columns = labels.shape[-1]
+        total = multi_label_loss(
+            output.logits.reshape(-1, columns), labels.reshape(-1, columns), weights.reshape(-1, columns)
+        )
+        for name, column in continuous_heads(self.model).items():
+            settings = self.model.continuous_config(column)
+            if settings.loss_weight > 0:
+                seconds = arrays[name]
+                known = (seconds > 0).astype(jnp.float32)
+                total += continuous_loss(output.continuous[..., column], normalised(seconds, settings), known, settings)
+        return total
+
+
+def continuous_heads(config: PhoenixConfig) -> dict[str, int]:
+    """Continuous heads whose truth the sequences hold: {name: column}."""
+    columns = config.vocabulary.continuous[: config.num_continuous_actions]
+    return {name: columns.index(name) for name in _CONTINUOUS if name in columns}
+
+
 class RankerTask:
     """Ranking on sequences (:class:`~xfast.phoenix.training.loop.Task`).
 
@@ -98,7 +150,11 @@ class RankerTask:
         self.config = config
         self.sequences = sequences
         self._model = model_config
-        self._rates = Rates(config.embedding_dropout, config.residual_dropout, config.user_dropout)
+        self.loss = RankerLoss(
+            model_config,
+            Rates(config.embedding_dropout, config.residual_dropout, config.user_dropout),
+            tuple(column_weights(model_config, config.action_weights).tolist()),
+        )
         self._hashed = HashedRows.of(sequences, model_config)
         train = sequences.without_last(config.validation_rows) if config.validation_rows else sequences
         self._train = train
@@ -107,17 +163,8 @@ class RankerTask:
         self._per_window = config.examples_per_window or (slots + 1 if causal else model_config.candidate_seq_len)
         chosen = np.ones(len(train), bool) if examples is None else examples
         self._windows = self.windows(chosen)
-        self._weights = column_weights(model_config, config.action_weights)
-        self._negative_feedback = np.zeros(model_config.num_actions, bool)
-        columns = model_config.vocabulary.heads(model_config.num_actions)
-        self._negative_feedback[[columns[name] for name in NEGATIVE if name in columns]] = True
         counts = np.bincount(train.post[chosen], minlength=len(train.posts)).astype(np.float64) ** config.negative_power
         self._draw_from = np.cumsum(counts / counts.sum())
-        self._continuous = {
-            name: model_config.vocabulary.continuous.index(name)
-            for name in _CONTINUOUS
-            if name in model_config.vocabulary.continuous[: model_config.num_continuous_actions]
-        }
         self._steps = sum(1 for _ in self.epoch(np.random.default_rng(0)))
 
     def windows(self, examples: npt.NDArray[np.bool_]) -> Windows:
@@ -160,7 +207,7 @@ class RankerTask:
         arrays["labels"] = labels
         shown = np.zeros(posts.shape, bool)
         shown[:, : present.shape[1]] = present
-        for name in self._continuous:
+        for name in continuous_heads(self._model):
             values = np.where(shown, getattr(data, _CONTINUOUS[name])[at_rows], 0)
             arrays[name] = values.astype(np.float32)
         rows, places = gatherer.finish()
@@ -181,31 +228,6 @@ class RankerTask:
             posts[window, np.isin(posts[window], own)] = -1
         return posts, np.maximum(moments, 0), anchors
 
-    def loss(
-        self, params: Mapping[str, Array], rows: Mapping[Kind, Array], arrays: Mapping[str, Array], key: Array
-    ) -> Array:
-        """See :class:`~xfast.phoenix.training.loop.Task`."""
-        candidates = candidate_inputs(rows, arrays)
-        output = ranker_at_anchors(
-            params, self._model, context_inputs(rows, arrays), candidates, arrays["anchors"], self._rates, key
-        )
-        labels = arrays["labels"]
-        weights = jnp.where(candidates.valid[..., None], jnp.asarray(self._weights), 0.0)
-        if self._model.mask_neg_feedback_on_negatives:
-            negative = ~jnp.any(labels != 0, axis=-1, keepdims=True)
-            weights = jnp.where(negative & jnp.asarray(self._negative_feedback), 0.0, weights)
-        columns = labels.shape[-1]
-        total = multi_label_loss(
-            output.logits.reshape(-1, columns), labels.reshape(-1, columns), weights.reshape(-1, columns)
-        )
-        for name, column in self._continuous.items():
-            settings = self._model.continuous_config(column)
-            if settings.loss_weight > 0:
-                seconds = arrays[name]
-                known = (seconds > 0).astype(jnp.float32)
-                total += continuous_loss(output.continuous[..., column], normalised(seconds, settings), known, settings)
-        return total
-
     def validate(self, tower: Tower) -> float:
         """Weighted cross-entropy of the held-out rows; see the task protocol."""
         if not self.config.validation_rows:
@@ -220,10 +242,8 @@ class RankerTask:
             rows = rows[np.isin(data.user[rows], chosen)]
         logits, _ = RankerScorer(data, tower, post_age=self.config.post_age).logits_of_rows(rows)
         labels: npt.NDArray[Any] = data.action_matrix(rows, self._model.num_actions)
-        weights = np.broadcast_to(self._weights, labels.shape).copy()
-        if self._model.mask_neg_feedback_on_negatives:
-            weights[(labels == 0).all(1)[:, None] & self._negative_feedback] = 0
-        return float(multi_label_loss(jnp.asarray(logits), jnp.asarray(labels), jnp.asarray(weights)))
+        weights = self.loss.column_weights(jnp.asarray(labels))
+        return float(multi_label_loss(jnp.asarray(logits), jnp.asarray(labels), weights))
 
 
 def train_ranker(

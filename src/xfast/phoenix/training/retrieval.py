@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import jax
@@ -47,6 +48,58 @@ def positive_mask(config: PhoenixConfig, names: tuple[str, ...]) -> np.uint64:
     return np.uint64(sum(1 << columns[name] for name in chosen))
 
 
+@dataclass(frozen=True)
+class RetrievalLoss:
+    """Sampled softmax of windows (:class:`~xfast.phoenix.training.loop.Loss`)."""
+
+    model: PhoenixConfig
+    rates: Rates
+
+    def __call__(
+        self, params: Mapping[str, Array], rows: Mapping[Kind, Array], arrays: Mapping[str, Array], key: Array
+    ) -> Array:
+        """See :class:`~xfast.phoenix.training.loop.Loss`."""
+        keys = jax.random.split(key, 3)
+        users = user_vectors_at_anchors(
+            params, self.model, context_inputs(rows, arrays), arrays["anchors"], self.rates, keys[0]
+        )
+        pool = self._vectors(params, rows, arrays["pool_item"], arrays["pool_author"], keys[1])
+        batch, examples, size = users.shape
+        target = arrays["target"].reshape(-1)
+        known = arrays["known_from"][:, None, :] <= arrays["anchors"][..., None]
+        allowed = ~known.reshape(batch * examples, -1) & (jnp.arange(len(pool)) != target[:, None])
+        hard = hard_allowed = None
+        if "hard_item" in arrays:
+            vectors = self._vectors(params, rows, arrays["hard_item"], arrays["hard_author"], keys[2])
+            hard = jnp.einsum("bkd,bhd->bkh", users, vectors, precision="highest").reshape(batch * examples, -1)
+            there = arrays["hard_item"][..., 0] != 0
+            hard_allowed = jnp.broadcast_to(there[:, None], (batch, examples, there.shape[1])).reshape(hard.shape)
+        return sampled_softmax(
+            users.reshape(-1, size),
+            pool[target],
+            pool,
+            arrays["log_correction"],
+            allowed,
+            jnp.exp(params[LOG_TEMPERATURE]),
+            arrays["weight"].reshape(-1),
+            hard,
+            hard_allowed,
+        )
+
+    def _vectors(
+        self, params: Mapping[str, Array], rows: Mapping[Kind, Array], items: Array, authors: Array, key: Array
+    ) -> Array:
+        """Candidate vectors of places among the gathered rows."""
+        first, second = jax.random.split(key)
+        rate = self.rates.embedding
+        return model.candidate_tower(
+            params,
+            self.model,
+            dropout(first, rows["item"][items], rate),
+            dropout(second, rows["author"][authors], rate),
+        )
+
+
 class RetrievalTask:
     """Retrieval on sequences (:class:`~xfast.phoenix.training.loop.Task`).
 
@@ -62,7 +115,9 @@ class RetrievalTask:
         self.config = config
         self.sequences = sequences
         self._model = model_config
-        self._rates = Rates(config.embedding_dropout, config.residual_dropout, config.user_dropout)
+        self.loss = RetrievalLoss(
+            model_config, Rates(config.embedding_dropout, config.residual_dropout, config.user_dropout)
+        )
         self._hashed = HashedRows.of(sequences, model_config)
         train = sequences.without_last(config.validation_rows) if config.validation_rows else sequences
         self._train = train
@@ -176,50 +231,6 @@ class RetrievalTask:
                 taken = rng.choice(own, min(len(own), hard.shape[1]), replace=False)
                 hard[window, : len(taken)] = taken
         return hard
-
-    def loss(
-        self, params: Mapping[str, Array], rows: Mapping[Kind, Array], arrays: Mapping[str, Array], key: Array
-    ) -> Array:
-        """See :class:`~xfast.phoenix.training.loop.Task`."""
-        keys = jax.random.split(key, 2)
-        users = user_vectors_at_anchors(
-            params, self._model, context_inputs(rows, arrays), arrays["anchors"], self._rates, keys[0]
-        )
-        pool = self._vectors(params, rows, arrays, "pool", keys[1])
-        batch, examples, size = users.shape
-        target = arrays["target"].reshape(-1)
-        known = arrays["known_from"][:, None, :] <= arrays["anchors"][..., None]
-        allowed = ~known.reshape(batch * examples, -1) & (jnp.arange(len(pool)) != target[:, None])
-        hard = hard_allowed = None
-        if self.config.hard_negatives:
-            vectors = self._vectors(params, rows, arrays, "hard", keys[1])
-            hard = jnp.einsum("bkd,bhd->bkh", users, vectors, precision="highest").reshape(batch * examples, -1)
-            there = arrays["hard_item"][..., 0] != 0
-            hard_allowed = jnp.broadcast_to(there[:, None], (batch, examples, there.shape[1])).reshape(hard.shape)
-        return sampled_softmax(
-            users.reshape(-1, size),
-            pool[target],
-            pool,
-            arrays["log_correction"],
-            allowed,
-            jnp.exp(params[LOG_TEMPERATURE]),
-            arrays["weight"].reshape(-1),
-            hard,
-            hard_allowed,
-        )
-
-    def _vectors(
-        self,
-        params: Mapping[str, Array],
-        rows: Mapping[Kind, Array],
-        arrays: Mapping[str, Array],
-        name: str,
-        key: Array,
-    ) -> Array:
-        items, authors = rows["item"][arrays[f"{name}_item"]], rows["author"][arrays[f"{name}_author"]]
-        rate = self.config.embedding_dropout
-        first, second = jax.random.split(key)
-        return model.candidate_tower(params, self._model, dropout(first, items, rate), dropout(second, authors, rate))
 
     def validate(self, tower: Tower) -> float:
         """Mean loss of the held-out rows against the whole catalogue; see the task protocol."""
