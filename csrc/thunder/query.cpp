@@ -40,6 +40,20 @@ struct Chosen {
   }
 };
 
+// Buckets hold a handful of posts: std::sort's overhead is larger than the work.
+void sort_few(Chosen* from, Chosen* to) {
+  if (to - from > 32) {
+    std::sort(from, to);
+    return;
+  }
+  for (Chosen* next = from + 1; next < to; ++next) {
+    const Chosen moving = *next;
+    Chosen* at = next;
+    for (; at > from && moving < at[-1]; --at) *at = at[-1];
+    *at = moving;
+  }
+}
+
 // A set of ids small enough for the first-level cache.
 class IdSet {
  public:
@@ -523,7 +537,7 @@ class PostStore::Reader {
         if (candidate.bucket <= threshold_) chosen[scratch_.histogram[candidate.bucket]++] = choose(candidate);
       for (std::uint32_t age = 0, from = 0; age <= threshold_; ++age) {
         const std::uint32_t to = scratch_.histogram[age];
-        if (to - from > 1) std::sort(chosen.begin() + from, chosen.begin() + to);
+        if (to - from > 1) sort_few(chosen.data() + from, chosen.data() + to);
         from = to;
       }
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from pathlib import Path
 
@@ -39,7 +38,7 @@ def test_save_and_load(tmp_path: Path) -> None:
     again, position = PostStore.load(tmp_path / "one", clock=ManualClock(NOW))
     assert position == b"\x00offset 7"
     assert seen(again) == seen(store) and again.stats() == store.stats()
-    assert os.listdir(tmp_path) == ["one"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["one"]
 
 
 def test_options_may_change_but_not_the_mode(tmp_path: Path) -> None:
@@ -85,7 +84,7 @@ def test_missing_and_unwritable(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(SnapshotError, match="directory"):
         filled().save(tmp_path / "folder")
-    assert sorted(os.listdir(tmp_path)) == ["folder"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["folder"]
 
 
 def test_directory_keeps_the_last_few(tmp_path: Path) -> None:
@@ -96,7 +95,7 @@ def test_directory_keeps_the_last_few(tmp_path: Path) -> None:
         (folder.path / f"thunder-{number:012d}.snapshot.part-77").write_bytes(b"cut short")
         folder.save(store, str(number).encode())
     assert [path.name for path in folder.paths()] == ["thunder-000000000004.snapshot", "thunder-000000000003.snapshot"]
-    assert sorted(os.listdir(folder.path)) == [path.name for path in reversed(folder.paths())]
+    assert sorted(folder.path.iterdir()) == list(reversed(folder.paths()))
     restored = folder.load(clock=ManualClock(NOW))
     assert restored.position == b"3" and restored.path == folder.paths()[0] and seen(restored.store) == seen(store)
     with pytest.raises(ParameterError, match="keep is 1"):

@@ -169,7 +169,7 @@ def _integers(column: Any, name: str) -> Int64Column:
 
 def _flags(column: Any, name: str) -> BoolColumn:
     array = np.asarray(column)
-    if array.dtype.kind not in "bui" and array.size:
+    if array.dtype.kind not in "iub" and array.size:
         raise ParameterError(f"{name} has dtype {array.dtype}, must be bool")
     if array.ndim != 1:
         raise ParameterError(f"{name} has {array.ndim} dimensions, must have 1")
