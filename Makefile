@@ -80,7 +80,7 @@ lint: dev typecheck
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	git ls-files '*.cpp' '*.h' | grep -v '^third_party/' | xargs $(BIN)/clang-format --dry-run --Werror
-	git ls-files | grep -vE '^third_party/|\.(json|npz|svg|png|npy)$$' | xargs $(BIN)/codespell
+	git ls-files | grep -vE '^third_party/|/vocabulary/|\.(json|npz|svg|png|npy)$$' | xargs $(BIN)/codespell
 
 format: dev
 	$(BIN)/ruff check --fix -q . && $(BIN)/ruff format -q .

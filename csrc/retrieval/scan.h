@@ -38,10 +38,10 @@ struct Quantised {
 };
 using Quantise = Quantised (*)(const float* x, std::size_t dim, std::int8_t* bytes);
 
-#define XFAST_DECLARE(level)                                                                           \
-  namespace level {                                                                                    \
+#define XFAST_DECLARE(level)                                                                                \
+  namespace level {                                                                                         \
   void scan(const std::uint8_t*, const float*, std::size_t, std::size_t, std::size_t, Probe*, std::size_t); \
-  Quantised quantise(const float*, std::size_t, std::int8_t*);                                         \
+  Quantised quantise(const float*, std::size_t, std::int8_t*);                                              \
   }
 XFAST_DECLARE(scalar)
 XFAST_DECLARE(avx2)
