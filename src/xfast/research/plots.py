@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -36,8 +37,8 @@ def draw(figure: Figure, axes: Axes) -> None:
     low, high = axes.get_ylim()
     if low < 0 < high:
         axes.axhline(0.0, color="#888888", linewidth=0.8)
-    axes.set_title(figure.title, fontsize=10)
-    axes.set_xlabel(figure.xlabel, fontsize=9)
+    axes.set_title(textwrap.fill(figure.title, 90), fontsize=10)
+    axes.set_xlabel(textwrap.fill(figure.xlabel, 90), fontsize=9)
     axes.set_ylabel(figure.ylabel, fontsize=9)
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)

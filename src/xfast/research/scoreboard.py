@@ -161,8 +161,8 @@ def _close(ours: float, theirs: float, tolerance: str, error: float | None) -> b
     allowed += [float(number) for number in re.findall(r"\+-(\d+)", tolerance)]
     if spread := re.search(r"(\d+) SE", tolerance):
         allowed.append(float(spread[1]) * (error if error is not None else 0.0))
-    if tolerance.startswith("exact") and theirs != round(theirs):
-        # Published fractions are rounded: half a unit of the last printed place is not a difference.
+    if len(allowed) == 1 and theirs != round(theirs):
+        # Without a stated width: published fractions are rounded, half a unit of the last place is no difference.
         allowed.append(0.5 * 10.0 ** -len(repr(theirs).split(".")[1]))
     return gap <= max(allowed) * (1 + 1e-9)
 
