@@ -34,7 +34,20 @@ __all__ = [
 
 # The parts that load on first use as attributes of the package.
 _PARTS = frozenset(
-    {"events", "feed", "ids", "mixer", "phoenix", "pipeline", "sketch", "stores", "text", "thunder", "world"}
+    {
+        "events",
+        "feed",
+        "ids",
+        "mixer",
+        "phoenix",
+        "pipeline",
+        "research",
+        "sketch",
+        "stores",
+        "text",
+        "thunder",
+        "world",
+    }
 )
 
 
