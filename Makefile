@@ -52,9 +52,6 @@ test: dev ctest stubtest
 
 test-all: test ctest-asan ctest-tsan wheel-check bench-smoke
 
-soak: dev
-	$(PY) -m pytest -q -rA -m soak $(PYTEST_ARGS)
-
 ctest: $(VENV)/.tools
 	$(CTEST) -S . -B build/ctest > /dev/null
 	$(BIN)/cmake --build build/ctest
