@@ -58,12 +58,12 @@ ctest: $(VENV)/.tools
 	$(BIN)/ctest --test-dir build/ctest/csrc --output-on-failure
 
 ctest-asan: $(VENV)/.tools
-	$(CTEST) -S . -B build/ctest-asan -DXFAST_SANITIZE=address > /dev/null
+	$(CTEST) -S . -B build/ctest-asan -DXFAST_SANITIZE=address -DCMAKE_CXX_FLAGS_RELEASE=-O1 > /dev/null
 	$(BIN)/cmake --build build/ctest-asan
 	$(BIN)/ctest --test-dir build/ctest-asan/csrc --output-on-failure
 
 ctest-tsan: $(VENV)/.tools
-	$(CTEST) -S . -B build/ctest-tsan -DXFAST_SANITIZE=thread > /dev/null
+	$(CTEST) -S . -B build/ctest-tsan -DXFAST_SANITIZE=thread -DCMAKE_CXX_FLAGS_RELEASE=-O1 > /dev/null
 	$(BIN)/cmake --build build/ctest-tsan
 	$(BIN)/ctest --test-dir build/ctest-tsan/csrc --output-on-failure
 
@@ -106,10 +106,6 @@ bench-compare: dev
 bench-smoke: dev
 	$(PY) -m pytest -q benchmarks/smoke -p no:cacheprovider --benchmark-json=build/smoke.json
 	$(PY) benchmarks/smoke/compare.py build/smoke.json
-
-# --- long runs, by hand; results are committed under docs/ --------------------------------------------------------------
-soak: dev
-	$(PY) -m pytest -q -m soak -p no:cacheprovider $(PYTEST_ARGS)
 
 # --- services for the tests (SERVICES="kafka postgres browser redis" chooses) ------------------------------------------
 services:

@@ -40,7 +40,9 @@ function(xfast_isa_objects library)
     add_library(${object} OBJECT ${ARG_SOURCES})
     target_link_libraries(${object} PRIVATE xfast_options)
     target_compile_definitions(${object} PRIVATE XFAST_ISA_NS=${level} XFAST_ISA_${level}=1)
-    target_compile_options(${object} PRIVATE -O3 -ffp-contract=off -fopenmp-simd -fno-math-errno)
+    # Sanitizer builds check indexing, not speed: instrumented kernels at -O3 take the compiler minutes.
+    target_compile_options(${object} PRIVATE $<IF:$<STREQUAL:${XFAST_SANITIZE},>,-O3,-O1> -ffp-contract=off
+      -fopenmp-simd -fno-math-errno)
     if(level STREQUAL "avx2")
       target_compile_options(${object} PRIVATE -mavx2 -mfma -mf16c -mbmi2)
     elseif(level STREQUAL "avx512")
