@@ -7,7 +7,7 @@ DIR holds ``u.data``. Two experiments, both with models made by ``xfast.phoenix.
 - *next post*: the last rating of every user, among all posts the user has not rated, from what came before;
 - *liked*: rating >= 4 on the last tenth of all ratings by time, every model seeing only what came before each.
 
-No setting was chosen on the rows that are measured; docs/quality.md says how they were chosen.
+docs/quality.md says how the settings were chosen.
 """
 
 from __future__ import annotations
