@@ -535,8 +535,13 @@ class PostStore::Reader {
       chosen.resize(total);
       for (const Candidate& candidate : scratch_.candidates)
         if (candidate.bucket <= threshold_) chosen[scratch_.histogram[candidate.bucket]++] = choose(candidate);
-      for (std::uint32_t age = 0, from = 0; age <= threshold_; ++age) {
-        const std::uint32_t to = scratch_.histogram[age];
+      for (std::uint32_t age = 0, from = 0; age <= threshold_ && from < limit_; ++age) {
+        std::uint32_t to = scratch_.histogram[age];
+        if (to > limit_ && limit_ > from) {
+          // The last bucket that counts; in a busy second it can hold many more than are still wanted.
+          std::nth_element(chosen.begin() + from, chosen.begin() + limit_ - 1, chosen.begin() + to);
+          to = limit_;
+        }
         if (to - from > 1) sort_few(chosen.data() + from, chosen.data() + to);
         from = to;
       }
