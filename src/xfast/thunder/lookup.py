@@ -110,6 +110,8 @@ class InNetworkLookup:
     ) -> PostBatch:
         """Answer a request that was admitted; see :meth:`PostStore.in_network`.
 
+        ``max_results`` below 1 means the store's default.
+
         Raises
         ------
         FollowingSourceError
@@ -122,7 +124,7 @@ class InNetworkLookup:
             user_id,
             self.cut(following),
             self.cut(exclude_ids, "exclude_ids"),
-            max_results=max_results,
+            max_results=max(0, max_results),
             video_only=video_only,
         )
 

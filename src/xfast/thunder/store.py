@@ -25,6 +25,7 @@ AccountState = Literal["active", "suspended", "protected", "deactivated", "erase
 # In the order of xfast::thunder::AccountState.
 ACCOUNT_STATES: tuple[AccountState, ...] = ("active", "suspended", "protected", "deactivated", "erased")
 NO_IDS: npt.NDArray[np.int64] = np.empty(0, np.int64)
+MOST_RESULTS = 2**31 - 1
 LATEST = 2**32 - 2  # times are 32-bit seconds in the store: good until 2106
 
 
@@ -93,8 +94,8 @@ class PostStore:
         self.max_secondary_per_author = check_limit("max_secondary_per_author", max_secondary_per_author, 0, 10**6)
         self.max_video_per_author = check_limit("max_video_per_author", max_video_per_author, 0, 10**6)
         self.max_scan_per_author = check_limit("max_scan_per_author", max_scan_per_author, 0, 10**9)
-        self.max_results = check_limit("max_results", max_results, 1, 10**6)
-        self.max_video_results = check_limit("max_video_results", max_video_results, 1, 10**6)
+        self.max_results = check_limit("max_results", max_results, 1, MOST_RESULTS)
+        self.max_video_results = check_limit("max_video_results", max_video_results, 1, MOST_RESULTS)
         self.request_timeout_ms = check_limit("request_timeout_ms", request_timeout_ms, 0, 2**31)
         self.tombstone_key = _id("tombstone_key", tombstone_key)
         self.quirks: Quirks = quirks
@@ -281,7 +282,7 @@ class PostStore:
         """
         following = as_ids("following_ids", following_ids)
         exclude = None if exclude_ids is None else as_ids("exclude_ids", exclude_ids)
-        wanted = check_limit("max_results", max_results, 0, 10**6)
+        wanted = check_limit("max_results", max_results, 0, MOST_RESULTS)
         elapsed = None if self.clock is None or not self.request_timeout_ms else self._elapsed_ms
         table = self._native.query(
             _id("user_id", user_id), following, exclude, wanted, bool(video_only), self._time(None), elapsed
