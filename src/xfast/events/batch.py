@@ -440,6 +440,8 @@ def _wire(field: Field, column: Any) -> list[Any]:
     if isinstance(column, Ragged) and field.column.dtype == "media":
         items = [{"kind": kind, "duration_ms": duration} for kind, duration in column.values.tolist()]
         return [items[start:stop] for start, stop in pairwise(column.offsets.tolist())]
+    if isinstance(column, np.ndarray) and column.dtype.kind == "f":
+        column = column + 0.0  # -0.0 is written like 0.0, as a single event's codec does
     return list(column.tolist())
 
 
