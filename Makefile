@@ -55,17 +55,17 @@ test-all: test ctest-asan ctest-tsan wheel-check bench-smoke
 ctest: $(VENV)/.tools
 	$(CTEST) -S . -B build/ctest > /dev/null
 	$(BIN)/cmake --build build/ctest
-	$(BIN)/ctest --test-dir build/ctest/csrc --output-on-failure
+	$(BIN)/ctest --test-dir build/ctest/csrc -j 2 --output-on-failure
 
 ctest-asan: $(VENV)/.tools
 	$(CTEST) -S . -B build/ctest-asan -DXFAST_SANITIZE=address -DCMAKE_CXX_FLAGS_RELEASE=-O1 > /dev/null
 	$(BIN)/cmake --build build/ctest-asan
-	$(BIN)/ctest --test-dir build/ctest-asan/csrc --output-on-failure
+	$(BIN)/ctest --test-dir build/ctest-asan/csrc -j 2 --output-on-failure
 
 ctest-tsan: $(VENV)/.tools
 	$(CTEST) -S . -B build/ctest-tsan -DXFAST_SANITIZE=thread -DCMAKE_CXX_FLAGS_RELEASE=-O1 > /dev/null
 	$(BIN)/cmake --build build/ctest-tsan
-	$(BIN)/ctest --test-dir build/ctest-tsan/csrc --output-on-failure
+	$(BIN)/ctest --test-dir build/ctest-tsan/csrc -j 2 --output-on-failure
 
 stubtest: dev
 	$(PY) scripts/stubtest.py
@@ -86,6 +86,10 @@ format: dev
 # The wheel as a user gets it: sdist -> wheel with build isolation, size budget, auditwheel, an empty environment.
 wheel-check: dev
 	$(PY) scripts/wheel_check.py
+
+# Crash, load and fuzz runs and thousands of random histories: about 40 minutes (needs make services).
+soak: dev
+	$(PY) -m pytest -q -rA -m soak $(PYTEST_ARGS)
 
 # Trains on MovieLens-100K (about a quarter of an hour on two idle cores) and rewrites the tables of docs/quality.md.
 quality: dev

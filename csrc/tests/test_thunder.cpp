@@ -257,6 +257,36 @@ void snapshots(bool reference) {
   CHECK(accepted > 20 && accepted < 2900);
 }
 
+// A post that changes its author while a lookup runs, once before and once after the lookup came by it. The clock of
+// the lookup, asked before each followee, is where the writer comes in.
+void replaced_during_a_lookup(int when, std::int64_t author_then) {
+  Config config;
+  config.timeout_ms = 1000;
+  PostStore store(config);
+  Posts before, again;
+  before.add(11, 2, 900);
+  before.add(10, 1, 950);
+  again.add(10, 2, 960);
+  store.insert(before.columns(), 1000);
+  const std::vector<std::int64_t> following = {1, 2};
+  Query query;
+  query.following = following;
+  query.now = 1000;
+  int asked = 0;
+  query.elapsed_ms = [&] {
+    if (asked++ == when) store.insert(again.columns(), 1000);
+    return 0.0;
+  };
+  for (const std::int64_t author : {author_then, std::int64_t{2}}) {
+    PostTable table;
+    store.query(query, table);
+    CHECK_EQ(table.size(), 2u);
+    CHECK_EQ(table.ids(PostTable::post_id)[0], 10);
+    CHECK_EQ(table.ids(PostTable::author_id)[0], author);
+    CHECK_EQ(table.ids(PostTable::post_id)[1], 11);
+  }
+}
+
 }  // namespace
 
 int main() {
@@ -264,6 +294,8 @@ int main() {
   slabs();
   index();
   forwarding();
+  replaced_during_a_lookup(0, 2);
+  replaced_during_a_lookup(2, 1);
   for (const bool reference : {false, true}) {
     memory_returns(reference);
     snapshots(reference);

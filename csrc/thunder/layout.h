@@ -27,7 +27,8 @@ inline constexpr std::uint8_t kAlive = 1, kRetweet = 2, kReply = 4, kHasVideo = 
 inline constexpr std::uint8_t kHasParent = 1, kHasParentUser = 2, kHasSource = 4, kHasSourceUser = 8,
                               kConversationMask = 48, kConversationNone = 0, kConversationSelf = 16,
                               kConversationParent = 32, kConversationStored = 48,
-                              kInVideo = 64;  // listed in the video timeline
+                              kInVideo = 64,  // listed in the video timeline
+    kReplaces = 128;                          // another slot stood for the id before; in memory only
 
 struct SlotGroup {
   static constexpr std::uint32_t kSlots = 4096;

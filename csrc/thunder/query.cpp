@@ -118,7 +118,12 @@ struct PostStore::Scratch {
 class PostStore::Reader {
  public:
   Reader(const PostStore& store, const Query& query, Scratch& scratch, PostTable& out)
-      : store_(store), query_(query), scratch_(scratch), out_(out), restricted_(store.restricted_accounts_ != 0) {}
+      : store_(store),
+        query_(query),
+        scratch_(scratch),
+        out_(out),
+        restricted_(store.restricted_accounts_ != 0),
+        replacements_(store.replacements_.load(std::memory_order_acquire)) {}
 
   void run() {
     if (store_.config_.timeout_ms != 0) start_ = elapsed();
@@ -485,6 +490,7 @@ class PostStore::Reader {
           continue;
         }
         if (excludes_ && scratch_.excluded.contains(store_.post_id(slot))) continue;
+        if (store_.replacements_.load(std::memory_order_acquire) != replacements_ && kept_before(slot)) continue;
         ++cursor.scanned;
         if (accepts(slot, state, kind, kind == kSecondary ? entry[1] : 0)) {
           keep({created, slot, age, cursor.dense});
@@ -498,6 +504,15 @@ class PostStore::Reader {
       cursor.chunk = chunk.older.load(std::memory_order_acquire);
       cursor.entered = false;
     }
+  }
+
+  // A post that is replaced while this lookup runs can be met as it was and then as it is: the first one stays. A slot
+  // whose post died is not reused while this lookup runs, so whatever brings a post back goes by the mark.
+  [[nodiscard]] bool kept_before(std::uint32_t slot) const {
+    if ((store_.slots(slot).fields[in(slot)] & kReplaces) == 0) return false;
+    const std::int64_t id = store_.post_id(slot);
+    return std::any_of(scratch_.candidates.begin(), scratch_.candidates.end(),
+                       [&](const Candidate& candidate) { return store_.post_id(candidate.slot) == id; });
   }
 
   // Remember a candidate and raise the bar when more than enough newer ones are known.
@@ -609,6 +624,7 @@ class PostStore::Reader {
   Scratch& scratch_;
   PostTable& out_;
   const bool restricted_;
+  const std::uint64_t replacements_;  // when the lookup began
   bool excludes_ = false;
   std::uint32_t viewer_ = kNone, limit_ = 0, cutoff_ = 0;
   std::uint32_t threshold_ = 0;  // no older age bucket can matter

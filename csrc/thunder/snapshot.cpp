@@ -134,7 +134,7 @@ std::string PostStore::save(std::string_view position) const {
     states[number] = now & kDeleted;
     if ((now & kAlive) == 0) continue;
     states[number] = now & (kAlive | kRetweet | kReply | kHasVideo | kDeleted);
-    fields[number] = group.fields[in(slot)];
+    fields[number] = static_cast<std::uint8_t>(group.fields[in(slot)] & ~kReplaces);
     slot_authors[number] = author_number[group.author[in(slot)]];
     created[number] = group.created[in(slot)];
     const std::uint32_t count = words_in(fields[number]), authors = author_words(fields[number]);
@@ -270,7 +270,7 @@ std::string PostStore::load(std::string_view snapshot) {
     SlotGroup& group = slots(slot);
     if ((states[slot] & kAlive) != 0) {
       require((states[slot] & kDeleted) == 0, "a post both present and deleted");
-      require((fields[slot] & 0x80) == 0, "post fields");
+      require((fields[slot] & kReplaces) == 0, "post fields");
       require(slot_authors[slot] < author_ids.size(), "the author of a post");
       const std::uint32_t count = words_in(fields[slot]), authors = author_words(fields[slot]);
       require(words.size() - next_word >= count, "too few references");

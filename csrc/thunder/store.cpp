@@ -171,9 +171,11 @@ bool PostStore::apply(const PostColumns& posts, std::size_t row) {
   if (alive && same_record(slot, posts, row)) return false;
   // Readers may still look at the old record or find its number in a timeline: the new one gets a slot of its own.
   const std::uint32_t replacement = new_slot(id);
-  write_record(replacement, posts, row);
+  write_record(replacement, posts, row, kReplaces);
   hold(slot);
   move(slot, replacement);
+  // After the old one is marked and before the new one is listed: a lookup that meets both sees the count change.
+  replacements_.fetch_add(1, std::memory_order_release);
   if (alive && !config_.reference) forget_in_timelines(slot);
   drop(slot);
   // The release replaces the record where it stands; put right, the post is listed as what it is now.
@@ -181,10 +183,9 @@ bool PostStore::apply(const PostColumns& posts, std::size_t row) {
   return !alive;
 }
 
-void PostStore::write_record(std::uint32_t slot, const PostColumns& posts, std::size_t row) {
+void PostStore::write_record(std::uint32_t slot, const PostColumns& posts, std::size_t row, std::uint8_t fields) {
   std::array<std::uint32_t, 5> words{};
   std::uint32_t used = 0;
-  std::uint8_t fields = 0;
   const auto post = [&](std::int64_t id) {
     const std::uint32_t target = intern_post(id);
     hold(target);

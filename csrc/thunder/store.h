@@ -167,7 +167,7 @@ class PostStore {
 
   // -- writing (store.cpp)
   bool apply(const PostColumns& posts, std::size_t row);
-  void write_record(std::uint32_t slot, const PostColumns& posts, std::size_t row);
+  void write_record(std::uint32_t slot, const PostColumns& posts, std::size_t row, std::uint8_t fields = 0);
   void list(std::uint32_t slot);
   [[nodiscard]] std::uint64_t secondary_word(std::uint32_t slot) const;
   [[nodiscard]] bool same_record(std::uint32_t slot, const PostColumns& posts, std::size_t row) const;
@@ -233,7 +233,10 @@ class PostStore {
   std::array<std::atomic<std::uint64_t>, kKinds> occupied_{};  // authors with a timeline of that kind
   std::array<std::atomic<std::uint64_t>, kKinds> entries_{}, dead_{};
   std::atomic<std::uint32_t> restricted_accounts_{0};
-  std::atomic<std::size_t> book_bytes_{0}, expiry_bytes_{0}, garbage_bytes_{0}, forwarding_bytes_{0};
+  // Posts that took the place of another of their id. Lookups ask all the time: a cache line that changes with nothing
+  // else.
+  alignas(64) std::atomic<std::uint64_t> replacements_{0};
+  alignas(64) std::atomic<std::size_t> book_bytes_{0}, expiry_bytes_{0}, garbage_bytes_{0}, forwarding_bytes_{0};
 };
 
 }  // namespace xfast::thunder
