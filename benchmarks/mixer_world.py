@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from xfast.mixer.clients import CoreData, InNetworkPosts, Prediction, Quotes, Retrieval, UserProfiles
+from xfast.mixer.clients import CoreData, InNetworkPosts, PostLabel, Prediction, Quotes, Retrieval, UserProfiles
 from xfast.mixer.pipelines import Collaborators
 from xfast.mixer.query import ScoredPostsQuery
 from xfast.pipeline import NoCache
@@ -32,7 +32,15 @@ class ColumnWorld:
         self.ids = np.sort(((NOW_MS - ages - EPOCH_MS) << 22).astype(np.uint64) + np.arange(size, dtype=np.uint64))
         self.authors = rng.integers(1, 700, size).astype(np.uint64)
         self.inside = size // 3
-        self.probabilities = np.log(rng.uniform(0.01, 0.3, (size, 49)))
+        self.log_probs = np.log(rng.uniform(0.01, 0.3, (size, 49)))
+        self.continuous = np.zeros((size, 8))
+        self.zeros, self.no, self.yes = np.zeros(size, np.uint64), np.zeros(size, np.bool_), np.ones(size, np.bool_)
+        self.durations, self.counts = np.zeros(size, np.int32), np.zeros((size, 4), np.int64)
+        self.followers, self.flags = np.full(size, 100, np.int64), np.zeros(size, np.int8)
+        self.texts, self.languages, self.names, self.nothing = (
+            np.full(size, text, np.object_) for text in ("a post", "en", "someone", None)
+        )
+        self.reviewed = (PostLabel("GROK_SFA"), PostLabel("PTOS_REVIEWED"))
 
     def query(self) -> ScoredPostsQuery:
         return ScoredPostsQuery(user_id=1 << 40, request_id=1, prediction_id=2, request_time_ms=NOW_MS)
@@ -70,49 +78,46 @@ class ColumnWorld:
     def fresh_and_popular(self, query: Any, max_results: int) -> Any:
         return self.ids[:0], self.authors[:0]
 
+    # A client's own work is not the mixer's, so every column is ready before anyone asks for it.
+
     def blocked_by(self, user_id: int, authors: Any) -> Any:
-        return np.zeros(len(authors), np.bool_)
+        return self.no[: len(authors)]
 
     def core_data(self, ids: Any) -> CoreData:
-        zeros = np.zeros(len(ids), np.uint64)
-        texts = np.full(len(ids), "a post", np.object_)
-        return CoreData(np.ones(len(ids), np.bool_), zeros, texts, zeros, zeros, zeros)
+        count = len(ids)
+        zeros = self.zeros[:count]
+        return CoreData(self.yes[:count], zeros, self.texts[:count], zeros, zeros, zeros)
 
     def quotes(self, ids: Any) -> Quotes:
-        zeros = np.zeros(len(ids), np.uint64)
-        return Quotes(zeros, zeros)
+        return Quotes(self.zeros[: len(ids)], self.zeros[: len(ids)])
 
     def video_durations(self, ids: Any) -> Any:
-        return np.zeros(len(ids), np.int32), np.zeros(len(ids), np.bool_), np.ones(len(ids), np.bool_)
+        return self.durations[: len(ids)], self.no[: len(ids)], self.yes[: len(ids)]
 
     def has_media(self, ids: Any) -> Any:
-        return np.zeros(len(ids), np.bool_)
+        return self.no[: len(ids)]
 
     def media(self, ids: Any) -> Any:
-        return np.full(len(ids), None, np.object_)
+        return self.nothing[: len(ids)]
 
     def subscription_authors(self, ids: Any) -> Any:
-        return np.zeros(len(ids), np.uint64)
+        return self.zeros[: len(ids)]
 
     def language_codes(self, ids: Any) -> Any:
-        return np.full(len(ids), "en", np.object_)
+        return self.languages[: len(ids)]
 
     def engagement_counts(self, ids: Any) -> Any:
-        return np.zeros((len(ids), 4), np.int64)
+        return self.counts[: len(ids)]
 
     def users(self, ids: Any) -> Any:
-        return UserProfiles(
-            np.full(len(ids), "someone", np.object_),
-            np.full(len(ids), 100, np.int64),
-            np.zeros(len(ids), np.int8),
-            np.zeros(len(ids), np.int8),
-            {},
-        )
+        count = len(ids)
+        flags = self.flags[:count]
+        return UserProfiles(self.names[:count], self.followers[:count], flags, flags, {})
 
     def predict(self, request: Any) -> Any:
         if isinstance(request, int):
             return None
-        return Prediction(self.ids, self.probabilities, np.zeros((len(self.ids), 8)))
+        return Prediction(self.ids, self.log_probs, self.continuous)
 
     def rank(self, request: Any) -> Any:
         from xfast.mixer.clients import ValueModelResponse
@@ -123,7 +128,7 @@ class ColumnWorld:
         return {}
 
     def labels(self, ids: Any) -> Any:
-        return {}
+        return dict.fromkeys(ids.tolist(), self.reviewed)
 
     def signatures(self, ids: Any) -> Any:
         return [None] * len(ids)

@@ -11,7 +11,7 @@ from tests.mixer.world import NOW_MS, post_id
 from tests.phoenix.models import random_tower, tiny_config
 from xfast.errors import ConfigurationError
 from xfast.mixer.candidates import CandidateBatch
-from xfast.mixer.clients import PredictRequest, RetrievalRequest
+from xfast.mixer.clients import PredictRequest, RetrievalRequest, answer
 from xfast.mixer.embedded import InterestRetrieval, LocalRanker, LocalRetrieval
 from xfast.mixer.embedded.interests import group_interests
 from xfast.mixer.query import ScoredPostsQuery
@@ -56,11 +56,11 @@ def test_originals_are_scored_once_and_unknown_heads_are_unset(ranker: Ranker, q
 
 def test_the_scorer_fills_columns(ranker: Ranker, query: ScoredPostsQuery) -> None:
     scorer = PhoenixScorer(LocalRanker({"Experiment1Fou": ranker}), clock=lambda: NOW_MS)
-    result = asyncio.run(scorer.score(query, batch()))
+    result = asyncio.run(answer(scorer.score(query, batch())))
     assert result.columns["last_scored_at_ms"].tolist() == [NOW_MS] * 3
     assert result.columns["prediction_request_id"].tolist() == [3] * 3
     query.scoring_sequence = None
-    empty = asyncio.run(scorer.score(query, batch()))
+    empty = asyncio.run(answer(scorer.score(query, batch())))
     assert np.isnan(empty.columns["phoenix_scores"]).all()
 
 

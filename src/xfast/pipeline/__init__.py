@@ -23,8 +23,9 @@ from xfast.pipeline.components import (
     Source,
     descending,
 )
+from xfast.pipeline.eager import answer, answers, eager
 from xfast.pipeline.execution import CircuitOpenError, DeadlineError
-from xfast.pipeline.metrics import Metrics, prometheus_name
+from xfast.pipeline.metrics import Metrics, Series, prometheus_name
 from xfast.pipeline.pipeline import Pipeline, PipelineResult
 from xfast.pipeline.trace import CandidateTrace, ComponentRun, Trace
 
@@ -56,10 +57,14 @@ __all__ = [
     "Scorer",
     "Selection",
     "Selector",
+    "Series",
     "SideEffect",
     "SideEffectInput",
     "Source",
     "Trace",
+    "answer",
+    "answers",
     "descending",
+    "eager",
     "prometheus_name",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Sequence
@@ -14,6 +13,7 @@ import numpy as np
 from xfast.errors import DataError, ParameterError
 from xfast.pipeline.columns import Column, ColumnarBatch, Mask, Ragged
 from xfast.pipeline.components import Hydration, Hydrator
+from xfast.pipeline.eager import answer, eager
 
 __all__ = ["CacheStore", "CachedHydrator", "MemoryCache", "NoCache"]
 
@@ -133,13 +133,13 @@ class CachedHydrator(Hydrator[Q, B], Generic[Q, B]):
         """The cached form of one fetched row; never ``None``."""
         return tuple(_cell(result.columns[name], row) for name in self.columns)
 
+    @eager
     async def hydrate(self, query: Q, batch: B) -> Hydration:
         """Look up, fetch the misses, merge."""
         if isinstance(self.cache, NoCache):
-            return await _answer(self.hydrate_missing(query, batch))
+            return await answer(self.hydrate_missing(query, batch))
         keys = self.cache_keys(batch)
-        found = self.cache.get_many(keys)
-        cells: list[Any] = list(await found if inspect.isawaitable(found) else found)
+        cells: list[Any] = list(await answer(self.cache.get_many(keys)))
         misses = np.array([row for row, value in enumerate(cells) if value is None], np.int64)
         if self.metrics is not None:
             self.metrics.count(f"{self.name}.cache", len(cells) - len(misses), requests="cache_hit")
@@ -148,7 +148,7 @@ class CachedHydrator(Hydrator[Q, B], Generic[Q, B]):
         errors: dict[int, str] = {}
         if len(misses):
             missing = batch.take(misses)
-            result = await _answer(self.hydrate_missing(query, missing))
+            result = await answer(self.hydrate_missing(query, missing))
             sizes = {len(values) for values in result.columns.values()}
             if sizes - {len(misses)}:
                 raise DataError(f"{self.name}: the client returned {sorted(sizes)} rows for {len(misses)} candidates")
@@ -156,13 +156,13 @@ class CachedHydrator(Hydrator[Q, B], Generic[Q, B]):
             fresh = [self.to_cache(result, row) for row in range(len(misses))]
             kept = np.flatnonzero(good).tolist()
             ttls = self.ttls_ms(query, missing)
-            stored = self.cache.put_many(
-                [keys[misses[row]] for row in kept],
-                [fresh[row] for row in kept],
-                None if ttls is None else [ttls[row] for row in kept],
+            await answer(
+                self.cache.put_many(
+                    [keys[misses[row]] for row in kept],
+                    [fresh[row] for row in kept],
+                    None if ttls is None else [ttls[row] for row in kept],
+                )
             )
-            if inspect.isawaitable(stored):
-                await stored
             for row, value in zip(misses.tolist(), fresh, strict=True):
                 cells[row] = value
             ok[misses] = good
@@ -173,10 +173,6 @@ class CachedHydrator(Hydrator[Q, B], Generic[Q, B]):
         rows = [dict(zip(self.columns, cell, strict=True)) for cell in cells]
         made = type(batch).from_rows(rows)
         return {name: made._read(name) for name in self.columns}
-
-
-async def _answer(result: Hydration | Awaitable[Hydration]) -> Hydration:
-    return await result if inspect.isawaitable(result) else result
 
 
 def _cell(values: Any, row: int) -> Any:

@@ -178,7 +178,7 @@ class ColumnarBatch:
 
     schema: ClassVar[Mapping[str, Field]] = {}
     key: ClassVar[str | None] = None
-    __slots__ = ("_base", "_cache", "_columns", "_length", "_rows")
+    __slots__ = ("_base", "_cache", "_columns", "_length", "_parts", "_rows")
 
     def __init__(self, columns: Mapping[str, Any] | None = None, *, length: int | None = None) -> None:
         checked: dict[str, Column | Ragged] = {}
@@ -192,6 +192,7 @@ class ColumnarBatch:
         self._length = length or 0
         self._base: Self | None = None
         self._rows: _Indices | None = None
+        self._parts: tuple[Self, ...] = ()
         self._cache: dict[str, Column | Ragged] = {}
 
     @classmethod
@@ -240,13 +241,16 @@ class ColumnarBatch:
 
     @classmethod
     def concat(cls, batches: Sequence[Self]) -> Self:
-        """All rows of ``batches`` in order; a column that one of them lacks is unset there."""
-        batches = [batch for batch in batches if len(batch)]
-        if len(batches) == 1:
-            return batches[0]
-        names = dict.fromkeys(name for batch in batches for name in batch.columns)
-        columns = {name: _concat_columns(cls.schema[name], [batch._read(name) for batch in batches]) for name in names}
-        return cls._make(columns, sum(len(batch) for batch in batches))
+        """All rows of ``batches`` in order, a column joined when it is first read.
+
+        A column that one of them lacks is unset there.
+        """
+        parts = tuple(batch for batch in batches if len(batch))
+        if len(parts) == 1:
+            return parts[0]
+        whole = cls._make({}, sum(len(part) for part in parts))
+        whole._parts = parts
+        return whole
 
     @classmethod
     def _make(cls, columns: dict[str, Column | Ragged], length: int) -> Self:
@@ -255,6 +259,7 @@ class ColumnarBatch:
         batch._length = length
         batch._base = None
         batch._rows = None
+        batch._parts = ()
         batch._cache = {}
         return batch
 
@@ -264,28 +269,47 @@ class ColumnarBatch:
     @property
     def columns(self) -> tuple[str, ...]:
         """Names of the columns that somebody wrote."""
-        own = tuple(self._columns)
-        return (
-            own if self._base is None else (*own, *(name for name in self._base.columns if name not in self._columns))
-        )
+        below = self._parts if self._base is None else (self._base,)
+        return tuple(dict.fromkeys((*self._columns, *(name for batch in below for name in batch.columns))))
 
     def has(self, name: str) -> bool:
         """Whether somebody wrote the column."""
-        return name in self._columns or (self._base is not None and self._base.has(name))
+        if name in self._columns:
+            return True
+        if self._base is not None:
+            return self._base.has(name)
+        return any(part.has(name) for part in self._parts)
+
+    def _own(self, name: str) -> Column | Ragged | None:
+        column = self._columns.get(name)
+        return self._cache.get(name) if column is None else column
 
     def _read(self, name: str) -> Column | Ragged:
-        column = self._columns.get(name)
+        column = self._own(name)
+        if column is not None:
+            return column
+        # Down to the batch that holds the column, so that a view of a view gathers its own rows only.
+        holder, rows = self, None
+        while column is None and holder._base is not None and holder._rows is not None:
+            rows = holder._rows if rows is None else holder._rows[rows]
+            holder = holder._base
+            column = holder._own(name)
         if column is None:
-            column = self._cache.get(name)
+            column = holder._join(name)
         if column is None:
-            if self._base is not None and self._rows is not None and self._base.has(name):
-                column = self._base._read(name).take(self._rows)
-            else:
-                field = self.schema.get(name)
-                if field is None:
-                    return self.cast(name, ())
-                column = _unset(field, self._length)
-            self._cache[name] = column
+            field = self.schema.get(name)
+            column = _unset(field, self._length) if field is not None else self.cast(name, ())
+        elif rows is not None:
+            column = column.take(rows)
+        self._cache[name] = column
+        return column
+
+    def _join(self, name: str) -> Column | Ragged | None:
+        """A column of all parts; ``None`` when none of them has it."""
+        if not any(part.has(name) for part in self._parts):
+            return None
+        column = _concat_columns(self.schema[name], [part._read(name) for part in self._parts])
+        self._cache[name] = column
         return column
 
     def column(self, name: str) -> Column:
@@ -338,7 +362,7 @@ class ColumnarBatch:
                 raise DataError(f"column {name!r} has {len(column)} rows, the batch has {self._length}")
             fresh[name] = column if ok is None or ok.all() else self._merge(name, column, ok)
         batch = self._make({**self._columns, **fresh}, self._length)
-        batch._base, batch._rows = self._base, self._rows
+        batch._base, batch._rows, batch._parts = self._base, self._rows, self._parts
         return batch
 
     def _merge(self, name: str, fresh: Column | Ragged, ok: Mask) -> Column | Ragged:

@@ -1,4 +1,4 @@
-"""Running one component under its policy: deadline, hedge, circuit breaker, and what it cost."""
+"""Running the components of one stage, each under its policy: deadline, hedge, circuit breaker, and what it cost."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class Breaker:
     failures: int = 0
     open_until: float = 0.0
 
-    def admit(self, policy: Policy, now: float) -> bool:
+    def admit(self, policy: Policy, timer: Timer) -> bool:
         """Whether to try; after the pause one attempt is let through."""
-        return policy.breaker_failures == 0 or self.failures < policy.breaker_failures or now >= self.open_until
+        return policy.breaker_failures == 0 or self.failures < policy.breaker_failures or timer() >= self.open_until
 
     def record(self, policy: Policy, failed: bool, now: float) -> None:
         """Remember how an attempt ended."""
@@ -44,14 +44,15 @@ class Breaker:
             self.open_until = now + policy.breaker_reset_ms / 1_000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
-    """One component's turn in a stage."""
+    """One component's turn in a stage; ``waits`` says that ``function`` is ``async``."""
 
     component: Component[Any]
     policy: Policy
     breaker: Breaker
     function: Callable[[], Any]
+    waits: bool = False
 
 
 @dataclass(slots=True)
@@ -65,12 +66,13 @@ class Outcome:
 
 async def _hedged(start: Callable[[], Awaitable[Any]], after_ms: float) -> Any:
     first = asyncio.ensure_future(start())
-    done, _ = await asyncio.wait({first}, timeout=after_ms / 1_000)
-    if done:
-        return first.result()
-    pending = {first, asyncio.ensure_future(start())}
+    pending: set[asyncio.Future[Any]] = {first}
     failure: BaseException | None = None
     try:
+        done, _ = await asyncio.wait(pending, timeout=after_ms / 1_000)
+        if done:
+            return first.result()
+        pending.add(asyncio.ensure_future(start()))
         while pending:
             done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -85,9 +87,14 @@ async def _hedged(start: Callable[[], Awaitable[Any]], after_ms: float) -> Any:
 
 
 async def _finish(
-    call: Call, start: Callable[[], Awaitable[Any]], outcome: Outcome, left_ms: float | None, timer: Timer
+    call: Call,
+    start: Callable[[], Awaitable[Any]],
+    outcome: Outcome,
+    began: float,
+    left_ms: float | None,
+    timer: Timer,
 ) -> None:
-    began = timer()
+    """Wait for a call's answer, within the limits of its policy and of the request."""
     limits = [ms for ms in (call.policy.deadline_ms, left_ms) if ms is not None]
     awaitable = start() if call.policy.hedge_after_ms is None else _hedged(start, call.policy.hedge_after_ms)
     try:
@@ -103,13 +110,13 @@ async def _finish(
             outcome.error = DeadlineError(f"{call.component.name} exceeded {min(limits):.0f} ms")
     except Exception as error:
         outcome.error = error
-    outcome.elapsed_ms = (timer() - began) * 1_000
-    call.breaker.record(call.policy, outcome.error is not None, timer())
+    ended = timer()
+    outcome.elapsed_ms = (ended - began) * 1_000
+    call.breaker.record(call.policy, outcome.error is not None, ended)
 
 
-def _run_inline(call: Call, outcome: Outcome, timer: Timer) -> Any:
-    """Run a plain function; returns an awaitable when the function turned out to make one."""
-    began = timer()
+def _run_inline(call: Call, outcome: Outcome, began: float, timer: Timer) -> Any:
+    """Run a plain or eager function; returns an awaitable where there is something to wait for."""
     try:
         value = call.function()
         if inspect.isawaitable(value):
@@ -117,8 +124,9 @@ def _run_inline(call: Call, outcome: Outcome, timer: Timer) -> Any:
         outcome.value = value
     except Exception as error:
         outcome.error = error
-    outcome.elapsed_ms = (timer() - began) * 1_000
-    call.breaker.record(call.policy, outcome.error is not None, timer())
+    ended = timer()
+    outcome.elapsed_ms = (ended - began) * 1_000
+    call.breaker.record(call.policy, outcome.error is not None, ended)
     return None
 
 
@@ -128,33 +136,38 @@ async def run_concurrently(
     """Run the calls of one stage and return their outcomes in the order of ``calls``.
 
     Work that waits elsewhere (``async``, ``threaded``) is started first, plain functions run meanwhile in this thread.
+    Only what really waits costs a task and a timer.
     """
     outcomes = [Outcome() for _ in calls]
     waiting: list[asyncio.Task[None]] = []
-    plain: list[tuple[Call, Outcome]] = []
-    loop = asyncio.get_running_loop()
+    inline: list[tuple[Call, Outcome]] = []
+
+    def wait_for(call: Call, start: Callable[[], Awaitable[Any]], outcome: Outcome, began: float) -> None:
+        waiting.append(asyncio.ensure_future(_finish(call, start, outcome, began, left_ms, timer)))
+
     try:
         for call, outcome in zip(calls, outcomes, strict=True):
-            if not call.breaker.admit(call.policy, timer()):
+            if not call.breaker.admit(call.policy, timer):
                 outcome.error = CircuitOpenError(
                     f"{call.component.name} is skipped after {call.breaker.failures} failures in a row"
                 )
             elif left_ms is not None and left_ms <= 0:
                 outcome.error = DeadlineError(f"{call.component.name} was not started: the request's time is over")
             elif call.policy.threaded:
-                start = _threaded(loop, executor, call)
-                waiting.append(asyncio.ensure_future(_finish(call, start, outcome, left_ms, timer)))
-            elif inspect.iscoroutinefunction(call.function):
-                waiting.append(asyncio.ensure_future(_finish(call, call.function, outcome, left_ms, timer)))
+                wait_for(call, _threaded(executor, call), outcome, timer())
+            elif call.waits:
+                wait_for(call, call.function, outcome, timer())
             else:
-                plain.append((call, outcome))
-        if waiting and plain:
+                inline.append((call, outcome))
+        if waiting and inline:
             await asyncio.sleep(0)
-        for call, outcome in plain:
-            awaitable = _run_inline(call, outcome, timer)
+        for call, outcome in inline:
+            began = timer()
+            awaitable = _run_inline(call, outcome, began, timer)
             if awaitable is not None:
-                start = _once(awaitable, call.function)
-                waiting.append(asyncio.ensure_future(_finish(call, start, outcome, left_ms, timer)))
+                wait_for(call, _once(awaitable, call.function), outcome, began)
+                # What it waits for gets under way before the next one keeps this thread busy.
+                await asyncio.sleep(0)
         if waiting:
             await asyncio.gather(*waiting)
     except BaseException:
@@ -164,11 +177,22 @@ async def run_concurrently(
     return outcomes
 
 
-def _threaded(loop: asyncio.AbstractEventLoop, executor: Executor | None, call: Call) -> Callable[[], Awaitable[Any]]:
-    return lambda: loop.run_in_executor(executor, call.function)
+def _threaded(executor: Executor | None, call: Call) -> Callable[[], Awaitable[Any]]:
+    """Run a plain function in a worker thread; what it returns for waiting is waited for in the loop."""
+
+    async def start() -> Any:
+        value = await asyncio.get_running_loop().run_in_executor(executor, call.function)
+        return await value if inspect.isawaitable(value) else value
+
+    return start
 
 
-def _once(awaitable: Awaitable[Any], again: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[Any]]:
+def _once(awaitable: Awaitable[Any], again: Callable[[], Any]) -> Callable[[], Awaitable[Any]]:
     """The awaitable that the first call already made, a new call for a hedged second attempt."""
     first: list[Awaitable[Any]] = [awaitable]
-    return lambda: first.pop() if first else again()
+
+    async def start() -> Any:
+        value = first.pop() if first else again()
+        return await value if inspect.isawaitable(value) else value
+
+    return start

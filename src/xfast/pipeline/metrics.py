@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
 
-__all__ = ["Histogram", "Metrics", "prometheus_name"]
+__all__ = ["Histogram", "Metrics", "Series", "prometheus_name"]
 
 Labels = tuple[tuple[str, str], ...]
+Key = tuple[str, Labels]
 
 # Milliseconds and sizes alike fall into these; wide enough for both a 50 us hydrator and a 2,800 candidate list.
 _BOUNDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000)
@@ -45,6 +46,31 @@ class Histogram:
         return float("inf")
 
 
+class Series:
+    """One counter or histogram, found once and written often; it exists from its first value on."""
+
+    __slots__ = ("_key", "_metrics")
+
+    def __init__(self, metrics: Metrics, key: Key) -> None:
+        self._metrics = metrics
+        self._key = key
+
+    def count(self, value: float = 1) -> None:
+        """Add to the counter."""
+        metrics = self._metrics
+        with metrics._lock:
+            metrics._counters[self._key] = metrics._counters.get(self._key, 0) + value
+
+    def observe(self, value: float) -> None:
+        """Add one value to the histogram."""
+        metrics = self._metrics
+        with metrics._lock:
+            histogram = metrics._histograms.get(self._key)
+            if histogram is None:
+                histogram = metrics._histograms[self._key] = Histogram()
+            histogram.observe(value)
+
+
 class Metrics:
     """Named counters and histograms with labels; safe to use from several threads.
 
@@ -54,23 +80,20 @@ class Metrics:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._counters: dict[tuple[str, Labels], float] = {}
-        self._histograms: dict[tuple[str, Labels], Histogram] = {}
+        self._counters: dict[Key, float] = {}
+        self._histograms: dict[Key, Histogram] = {}
+
+    def series(self, name: str, **labels: str) -> Series:
+        """A counter or histogram for those who write it often."""
+        return Series(self, (name, tuple(sorted(labels.items()))))
 
     def count(self, name: str, value: float = 1, **labels: str) -> None:
         """Add ``value`` to a counter."""
-        key = (name, tuple(sorted(labels.items())))
-        with self._lock:
-            self._counters[key] = self._counters.get(key, 0) + value
+        self.series(name, **labels).count(value)
 
     def observe(self, name: str, value: float, **labels: str) -> None:
         """Add one value to a histogram."""
-        key = (name, tuple(sorted(labels.items())))
-        with self._lock:
-            histogram = self._histograms.get(key)
-            if histogram is None:
-                histogram = self._histograms[key] = Histogram()
-            histogram.observe(value)
+        self.series(name, **labels).observe(value)
 
     def counter(self, name: str, **labels: str) -> float:
         """Current value of one counter (0 when it never counted)."""

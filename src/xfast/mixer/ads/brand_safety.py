@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import lru_cache
 
 from xfast.mixer.clients import PostLabel
 from xfast.mixer.enums import BotMakerCategory, BrandSafetyVerdict, SafetyLabel, worst
@@ -57,10 +58,15 @@ def compute_verdict(labels: Collection[str], post_id: int) -> BrandSafetyVerdict
     post_id
         Unsigned id.
     """
-    names = frozenset(labels)
+    return _verdict(frozenset(labels), post_id >= PTOS_FIRST_ID)
+
+
+# Most posts of a page carry the same few labels.
+@lru_cache(maxsize=4_096)
+def _verdict(names: frozenset[str], needs_review: bool) -> BrandSafetyVerdict:
     if names & _MEDIUM_RISK or not names & _REVIEWED:
         return BrandSafetyVerdict.MEDIUM_RISK
-    if post_id >= PTOS_FIRST_ID and "PTOS_REVIEWED" not in names:
+    if needs_review and "PTOS_REVIEWED" not in names:
         return BrandSafetyVerdict.MEDIUM_RISK
     return BrandSafetyVerdict.LOW_RISK if names & _LOW_RISK else BrandSafetyVerdict.SAFE
 
@@ -101,6 +107,11 @@ def candidate_brand_safety(
 
 def merge_labels(labels: Sequence[PostLabel]) -> tuple[SafetyLabel, ...]:
     """One label per type, the first given, sorted by numeric type."""
+    return _merged(tuple(labels))
+
+
+@lru_cache(maxsize=4_096)
+def _merged(labels: tuple[PostLabel, ...]) -> tuple[SafetyLabel, ...]:
     first: dict[str, PostLabel] = {}
     for label in labels:
         first.setdefault(label.label_type, label)

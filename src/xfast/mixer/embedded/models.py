@@ -94,8 +94,7 @@ class LocalRanker:
         )
         context = ranker.encode(fit_sequence(request.sequence, ranker.config.num_actions), keep="newest")
         scores = ranker.score(context, candidates)
-        with np.errstate(divide="ignore"):
-            return Prediction(ids, np.log(scores.probabilities.astype(np.float64)), scores.continuous)
+        return Prediction(ids, None, scores.continuous, scores.probabilities)
 
 
 class LocalRetrieval:

@@ -6,12 +6,9 @@ from libcpp.vector cimport vector
 
 import numpy as np
 
-
-cdef inline uint64_t mix(uint64_t x) noexcept nogil:
-    # SplitMix64's finaliser: ids of neighbouring milliseconds must not cluster.
-    x = (x ^ (x >> 30)) * <uint64_t>0xBF58476D1CE4E5B9
-    x = (x ^ (x >> 27)) * <uint64_t>0x94D049BB133111EB
-    return x ^ (x >> 31)
+cdef extern from "common/id_table.h" namespace "xfast" nogil:
+    uint64_t mix64(uint64_t key)
+    uint64_t table_size(size_t count)
 
 
 cdef class IdSet:
@@ -29,10 +26,9 @@ cdef class IdSet:
     def __init__(self, ids):
         cdef const uint64_t[::1] view = np.ascontiguousarray(ids, np.uint64)
         cdef Py_ssize_t count = view.shape[0], row
-        cdef uint64_t capacity = 4
+        cdef uint64_t capacity
         with nogil:
-            while capacity < <uint64_t>(2 * count):
-                capacity *= 2
+            capacity = table_size(count)
             self.slots.resize(capacity)
             self.bits = capacity - 1
             self.hints.resize((capacity * 8 + 63) // 64)
@@ -46,7 +42,7 @@ cdef class IdSet:
             self.size += 0 if self.has_zero else 1
             self.has_zero = True
             return
-        hashed = mix(key)
+        hashed = mix64(key)
         place = hashed & self.bits
         while self.slots[place] != 0:
             if self.slots[place] == key:
@@ -61,7 +57,7 @@ cdef class IdSet:
         cdef uint64_t hashed, place
         if key == 0:
             return self.has_zero
-        hashed = mix(key)
+        hashed = mix64(key)
         place = (hashed >> 32) & self.hint_bits
         if not (self.hints[place >> 6] >> (place & 63)) & 1:
             return False
@@ -134,20 +130,13 @@ cdef class IdSet:
 
 cdef Py_ssize_t first_place(vector[int64_t]& table, uint64_t bits, const uint64_t[:] ids, Py_ssize_t row) noexcept nogil:
     """The row that first showed the id of ``row``; the table holds row + 1, 0 is empty."""
-    cdef uint64_t place = mix(ids[row]) & bits
+    cdef uint64_t place = mix64(ids[row]) & bits
     while table[place] != 0:
         if ids[table[place] - 1] == ids[row]:
             return table[place] - 1
         place = (place + 1) & bits
     table[place] = row + 1
     return row
-
-
-cdef uint64_t table_size(Py_ssize_t count) noexcept nogil:
-    cdef uint64_t capacity = 4
-    while capacity < <uint64_t>(2 * count):
-        capacity *= 2
-    return capacity
 
 
 def first_of_each(const uint64_t[:] ids):

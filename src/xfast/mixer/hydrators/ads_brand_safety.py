@@ -10,7 +10,7 @@ from xfast.mixer.ads.brand_safety import candidate_brand_safety
 from xfast.mixer.candidates import CandidateBatch
 from xfast.mixer.clients import LabelsClient, answer
 from xfast.mixer.query import ScoredPostsQuery
-from xfast.pipeline import CachedHydrator, CacheStore, Column, Hydration, MemoryCache
+from xfast.pipeline import CachedHydrator, CacheStore, Column, Hydration, MemoryCache, eager
 
 __all__ = ["AdsBrandSafetyHydrator", "brand_safety_columns"]
 
@@ -62,5 +62,6 @@ class AdsBrandSafetyHydrator(CachedHydrator[ScoredPostsQuery, CandidateBatch]):
         ages, _ = missing.ages_ms(query.request_time_ms)
         return [_YOUNG_TTL_MS if age < _YOUNG_MS else _TTL_MS for age in ages.tolist()]
 
+    @eager
     async def hydrate_missing(self, query: ScoredPostsQuery, missing: CandidateBatch) -> Hydration:
         return await brand_safety_columns(missing, self._client)

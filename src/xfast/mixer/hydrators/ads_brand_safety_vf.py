@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from xfast.mixer.candidates import CandidateBatch
-from xfast.mixer.clients import LabelsClient, PostLabel, answer
+from xfast.mixer.clients import LabelsClient, PostLabel
 from xfast.mixer.hydrators.ads_brand_safety import DARK_TRAFFIC, brand_safety_columns
 from xfast.mixer.query import ScoredPostsQuery
-from xfast.pipeline import Hydration, Hydrator, Policy
+from xfast.pipeline import Hydration, Hydrator, Policy, answers, eager
 
 _BATCH = 150
 
@@ -25,7 +24,7 @@ class _Batched:
 
     async def labels(self, post_ids: npt.NDArray[np.uint64]) -> Mapping[int, Sequence[PostLabel] | Exception]:
         parts = [post_ids[start : start + _BATCH] for start in range(0, len(post_ids), _BATCH)]
-        found = await asyncio.gather(*(answer(self._client.labels(part)) for part in parts))
+        found = await answers(*(self._client.labels(part) for part in parts))
         return {post_id: labels for part in found for post_id, labels in part.items()}
 
 
@@ -40,5 +39,6 @@ class AdsBrandSafetyVfHydrator(Hydrator[ScoredPostsQuery, CandidateBatch]):
     def enable(self, query: ScoredPostsQuery) -> bool:
         return query.params.enable_ads_brand_safety_hydrator and query.decides(DARK_TRAFFIC)
 
+    @eager
     async def hydrate(self, query: ScoredPostsQuery, batch: CandidateBatch) -> Hydration:
         return await brand_safety_columns(batch, self._client)

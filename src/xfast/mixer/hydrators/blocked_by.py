@@ -6,7 +6,7 @@ from xfast.mixer.candidates import CandidateBatch
 from xfast.mixer.clients import SocialGraphClient, answer
 from xfast.mixer.query import ScoredPostsQuery
 from xfast.mixer.quirks import Quirks
-from xfast.pipeline import Hydration, Hydrator
+from xfast.pipeline import Hydration, Hydrator, eager
 
 
 class BlockedByHydrator(Hydrator[ScoredPostsQuery, CandidateBatch]):
@@ -22,6 +22,7 @@ class BlockedByHydrator(Hydrator[ScoredPostsQuery, CandidateBatch]):
     def enable(self, query: ScoredPostsQuery) -> bool:
         return self.quirks == "fixed" or not query.has_cached_posts
 
+    @eager
     async def hydrate(self, query: ScoredPostsQuery, batch: CandidateBatch) -> Hydration:
         blocks = await answer(self._client.blocked_by(query.user_id, batch.author_id))
         return Hydration({"author_blocks_viewer": blocks})

@@ -10,7 +10,7 @@ from xfast.mixer.candidates import CandidateBatch, optional_ids
 from xfast.mixer.clients import CoreData, PostsClient, answer
 from xfast.mixer.query import ScoredPostsQuery
 from xfast.mixer.quirks import Quirks
-from xfast.pipeline import CachedHydrator, CacheStore, Column, Hydration
+from xfast.pipeline import CachedHydrator, CacheStore, Column, Hydration, eager
 
 
 class CoreDataHydrator(CachedHydrator[ScoredPostsQuery, CandidateBatch]):
@@ -36,6 +36,7 @@ class CoreDataHydrator(CachedHydrator[ScoredPostsQuery, CandidateBatch]):
         keys: list[int] = batch.tweet_id.tolist()
         return keys
 
+    @eager
     async def hydrate_missing(self, query: ScoredPostsQuery, missing: CandidateBatch) -> Hydration:
         data: CoreData = await answer(self._client.core_data(missing.tweet_id))
         found = data.found

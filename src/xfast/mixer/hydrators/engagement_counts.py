@@ -7,7 +7,7 @@ from collections.abc import Hashable, Sequence
 from xfast.mixer.candidates import CandidateBatch
 from xfast.mixer.clients import PostsClient, answer
 from xfast.mixer.query import ScoredPostsQuery
-from xfast.pipeline import CachedHydrator, CacheStore, Hydration
+from xfast.pipeline import CachedHydrator, CacheStore, Hydration, eager
 
 _MINUTE_MS = 60_000
 #: Counts of a young post move fast.
@@ -34,6 +34,7 @@ class EngagementCountsHydrator(CachedHydrator[ScoredPostsQuery, CandidateBatch])
         ages, _ = missing.ages_ms(query.request_time_ms)
         return [5 * _MINUTE_MS if age < _YOUNG_MS else 10 * _MINUTE_MS for age in ages.tolist()]
 
+    @eager
     async def hydrate_missing(self, query: ScoredPostsQuery, missing: CandidateBatch) -> Hydration:
         counts = await answer(self._client.engagement_counts(missing.original_id))
         return Hydration({name: counts[:, index] for index, name in enumerate(self.columns)})

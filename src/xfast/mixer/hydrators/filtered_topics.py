@@ -10,7 +10,7 @@ from xfast.mixer.candidates import CandidateBatch
 from xfast.mixer.clients import PostsClient, answer
 from xfast.mixer.query import ScoredPostsQuery
 from xfast.mixer.topics import TopicExperiment, resolve_experiment
-from xfast.pipeline import Hydration, Hydrator, Ragged
+from xfast.pipeline import Hydration, Hydrator, Ragged, eager
 
 
 def topic_experiment(query: ScoredPostsQuery) -> TopicExperiment:
@@ -38,6 +38,7 @@ class FilteredTopicsHydrator(Hydrator[ScoredPostsQuery, CandidateBatch]):
             or (query.params.enable_new_user_topic_filtering and query.has_new_user_topics)
         )
 
+    @eager
     async def hydrate(self, query: ScoredPostsQuery, batch: CandidateBatch) -> Hydration:
         experiment = topic_experiment(query)
         columns = {"filtered_topic_ids": await self._topics(batch, experiment)}

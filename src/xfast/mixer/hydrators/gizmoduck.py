@@ -7,11 +7,12 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from xfast.mixer._columns import distinct, present
 from xfast.mixer.candidates import CandidateBatch
 from xfast.mixer.clients import UserProfiles, UsersClient, answer
 from xfast.mixer.query import ScoredPostsQuery
 from xfast.mixer.quirks import Quirks
-from xfast.pipeline import CachedHydrator, CacheStore, Column, Hydration
+from xfast.pipeline import CachedHydrator, CacheStore, Column, Hydration, eager
 
 
 class GizmoduckHydrator(CachedHydrator[ScoredPostsQuery, CandidateBatch]):
@@ -43,23 +44,22 @@ class GizmoduckHydrator(CachedHydrator[ScoredPostsQuery, CandidateBatch]):
     def _retweeted(self, batch: CandidateBatch) -> npt.NDArray[np.uint64]:
         return batch.column("retweeted_user_id").filled(np.uint64(0))
 
-    def ask_for(self, ids: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-        """The ids to ask for, without repeats as the mode understands them."""
+    def ask_for(self, ids: npt.NDArray[np.uint64]) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+        """The ids to ask for, without repeats as the mode understands them, and where each id's answer will be."""
         if self.quirks == "fixed":
-            return np.unique(ids)
+            return distinct(ids)
         fresh = np.ones(len(ids), np.bool_)
         fresh[1:] = ids[1:] != ids[:-1]
-        return ids[fresh]
+        return ids[fresh], np.cumsum(fresh) - 1
 
+    @eager
     async def hydrate_missing(self, query: ScoredPostsQuery, missing: CandidateBatch) -> Hydration:
         authors, retweeted = missing.author_id, self._retweeted(missing)
         is_retweet = retweeted != 0
-        wanted = self.ask_for(np.concatenate([authors, retweeted[is_retweet]]))
+        wanted, places = self.ask_for(np.concatenate([authors, retweeted[is_retweet]]))
         users: UserProfiles = await answer(self._client.users(wanted))
-        order = np.argsort(wanted, kind="stable")
-        own = order[np.searchsorted(wanted, authors, sorter=order)]
-        other = np.zeros(len(missing), np.int64)
-        other[is_retweet] = order[np.searchsorted(wanted, retweeted[is_retweet], sorter=order)]
+        own, other = places[: len(missing)], np.zeros(len(missing), np.int64)
+        other[is_retweet] = places[len(missing) :]
         failed = np.zeros(len(wanted), np.bool_)
         failed[list(users.failed)] = True
         bad = failed[own] | (failed[other] & is_retweet)
@@ -73,8 +73,8 @@ class GizmoduckHydrator(CachedHydrator[ScoredPostsQuery, CandidateBatch]):
         return Hydration(
             {
                 "author_followers_count": Column(followers.astype(np.int32), followers >= 0),
-                "author_screen_name": Column(names, names != None),  # noqa: E711
-                "retweeted_screen_name": Column(original_names, is_retweet & (original_names != None)),  # noqa: E711
+                "author_screen_name": Column(names, present(names)),
+                "retweeted_screen_name": Column(original_names, is_retweet & (present(original_names))),
                 "author_verified": Column(verified == 1, verified >= 0),
                 "author_protected": Column(protected == 1, protected >= 0),
             },

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 
+from xfast.mixer._columns import present
 from xfast.mixer.candidates import CandidateBatch
 from xfast.mixer.clients import PostsClient, answer
 from xfast.mixer.query import ScoredPostsQuery
-from xfast.pipeline import CachedHydrator, CacheStore, Column, Hydration
+from xfast.pipeline import CachedHydrator, CacheStore, Column, Hydration, eager
 
 
 class HasMediaHydrator(CachedHydrator[ScoredPostsQuery, CandidateBatch]):
@@ -27,7 +28,8 @@ class HasMediaHydrator(CachedHydrator[ScoredPostsQuery, CandidateBatch]):
         keys: list[int] = batch.original_id.tolist()
         return keys
 
+    @eager
     async def hydrate_missing(self, query: ScoredPostsQuery, missing: CandidateBatch) -> Hydration:
         has_media = await answer(self._client.has_media(missing.original_id))
         media = await answer(self._client.media(missing.original_id))
-        return Hydration({"has_media": has_media, "media": Column(media, media != None)})  # noqa: E711
+        return Hydration({"has_media": has_media, "media": Column(media, present(media))})

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 
+from xfast.mixer._columns import present
 from xfast.mixer.candidates import CandidateBatch
 from xfast.mixer.clients import PostsClient, answer
 from xfast.mixer.query import ScoredPostsQuery
-from xfast.pipeline import CachedHydrator, CacheStore, Column, Hydration
+from xfast.pipeline import CachedHydrator, CacheStore, Column, Hydration, eager
 
 
 class LanguageCodeHydrator(CachedHydrator[ScoredPostsQuery, CandidateBatch]):
@@ -26,6 +27,7 @@ class LanguageCodeHydrator(CachedHydrator[ScoredPostsQuery, CandidateBatch]):
         keys: list[int] = batch.original_id.tolist()
         return keys
 
+    @eager
     async def hydrate_missing(self, query: ScoredPostsQuery, missing: CandidateBatch) -> Hydration:
         codes = await answer(self._client.language_codes(missing.original_id))
-        return Hydration({"language_code": Column(codes, codes != None)})  # noqa: E711
+        return Hydration({"language_code": Column(codes, present(codes))})

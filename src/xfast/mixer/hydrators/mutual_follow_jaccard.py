@@ -8,7 +8,7 @@ import numpy.typing as npt
 from xfast.mixer.candidates import CandidateBatch
 from xfast.mixer.clients import MinHashClient, answer
 from xfast.mixer.query import ScoredPostsQuery
-from xfast.pipeline import Column, Hydration, Hydrator
+from xfast.pipeline import Column, Hydration, Hydrator, eager
 
 __all__ = ["MutualFollowJaccardHydrator", "signature_jaccard"]
 
@@ -31,6 +31,7 @@ class MutualFollowJaccardHydrator(Hydrator[ScoredPostsQuery, CandidateBatch]):
     def enable(self, query: ScoredPostsQuery) -> bool:
         return query.params.enable_mutual_follow_jaccard_hydration and query.viewer_minhash is not None
 
+    @eager
     async def hydrate(self, query: ScoredPostsQuery, batch: CandidateBatch) -> Hydration:
         viewer = query.viewer_minhash
         values = np.full(len(batch), np.nan)

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import numpy as np
 
 from xfast.mixer.candidates import CandidateBatch, optional_ids
 from xfast.mixer.clients import U64, PostsClient, SocialGraphClient, answer
 from xfast.mixer.query import ScoredPostsQuery
-from xfast.pipeline import CacheStore, Column, Hydration, Hydrator, Mask, MemoryCache, NoCache
+from xfast.pipeline import CacheStore, Column, Hydration, Hydrator, Mask, MemoryCache, NoCache, eager
 
 #: How long the video lookup may take before durations stay unset.
-_VIDEO_DEADLINE_S = 0.2
+_VIDEO_DEADLINE_MS = 200
 
 
 class QuoteHydrator(Hydrator[ScoredPostsQuery, CandidateBatch]):
@@ -29,6 +27,7 @@ class QuoteHydrator(Hydrator[ScoredPostsQuery, CandidateBatch]):
     def enable(self, query: ScoredPostsQuery) -> bool:
         return not query.has_cached_posts
 
+    @eager
     async def hydrate(self, query: ScoredPostsQuery, batch: CandidateBatch) -> Hydration:
         quoted, users = await self._quotes(batch)
         has_quote = quoted != 0
@@ -80,8 +79,8 @@ class QuoteHydrator(Hydrator[ScoredPostsQuery, CandidateBatch]):
         valid = np.zeros(len(quoted), np.bool_)
         if has_quote.any():
             try:
-                async with asyncio.timeout(_VIDEO_DEADLINE_S):
-                    lengths, has_video, _ = await answer(self._posts.video_durations(quoted[has_quote]))
+                asked = self._posts.video_durations(quoted[has_quote])
+                lengths, has_video, _ = await answer(asked, deadline_ms=_VIDEO_DEADLINE_MS)
                 values[has_quote], valid[has_quote] = lengths, has_video
             except Exception as error:
                 if self.metrics is not None:

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Sequence
 from xfast.mixer.candidates import CandidateBatch, optional_ids
 from xfast.mixer.clients import PostsClient, answer
 from xfast.mixer.query import ScoredPostsQuery
-from xfast.pipeline import CachedHydrator, CacheStore, Hydration
+from xfast.pipeline import CachedHydrator, CacheStore, Hydration, eager
 
 
 class SubscriptionHydrator(CachedHydrator[ScoredPostsQuery, CandidateBatch]):
@@ -26,6 +26,7 @@ class SubscriptionHydrator(CachedHydrator[ScoredPostsQuery, CandidateBatch]):
         keys: list[int] = batch.tweet_id.tolist()
         return keys
 
+    @eager
     async def hydrate_missing(self, query: ScoredPostsQuery, missing: CandidateBatch) -> Hydration:
         authors = await answer(self._client.subscription_authors(missing.tweet_id))
         return Hydration({"subscription_author_id": optional_ids(authors)})

@@ -56,12 +56,12 @@ def tweet_type_bits(query: ScoredPostsQuery, batch: CandidateBatch) -> dict[int,
 
 def tweet_type_bytes(bits: dict[int, np.ndarray], length: int) -> np.ndarray:
     """Per post the bytes in which bit ``i`` is bit ``i % 8`` of byte ``i // 8``, as long as the last bit needs."""
-    table = np.zeros((length, max(bits, default=0) // 8 + 1), np.uint8)
+    flags = np.zeros((length, max(bits, default=0) + 1), np.bool_)
     for bit, mask in bits.items():
-        table[:, bit // 8] |= mask.astype(np.uint8) << (bit % 8)
+        flags[:, bit] = mask
     out = np.empty(length, np.object_)
-    for row in range(length):
-        out[row] = table[row].tobytes().rstrip(b"\0")
+    for row, packed in enumerate(np.packbits(flags, axis=1, bitorder="little")):
+        out[row] = packed.tobytes().rstrip(b"\0")
     return out
 
 

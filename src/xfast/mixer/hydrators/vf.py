@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from xfast.mixer.candidates import CandidateBatch
-from xfast.mixer.clients import VisibilityClient, VisibilityResult, answer
+from xfast.mixer.clients import Maybe, VisibilityClient, VisibilityResult
 from xfast.mixer.enums import VisibilityReason
 from xfast.mixer.query import ScoredPostsQuery
-from xfast.pipeline import Column, Hydration, Hydrator
+from xfast.pipeline import Column, Hydration, Hydrator, answers, eager
 
 __all__ = ["HOME_LEVEL", "RECOMMENDATIONS_LEVEL", "VFHydrator", "VisibilityPlan", "apply_visibility", "plan_visibility"]
 
@@ -34,21 +33,14 @@ def plan_visibility(batch: CandidateBatch) -> VisibilityPlan:
     Home: in-network posts and every retweeted post, as they come. Recommendations: all other posts, all ancestors and
     all quoted posts, sorted and unique.
     """
-    in_network = batch.is_true("in_network")
+    outside = ~batch.is_true("in_network")
     retweeted = batch.is_set("retweeted_tweet_id")
-    home: list[int] = []
-    others: set[int] = set()
-    own, original = batch.tweet_id.tolist(), batch.values("retweeted_tweet_id").tolist()
-    for row, tweet_id in enumerate(own):
-        if in_network[row]:
-            home.append(tweet_id)
-        else:
-            others.add(tweet_id)
-        if retweeted[row]:
-            home.append(original[row])
-    others.update(batch.ragged("ancestors").values.tolist())
-    others.update(batch.values("quoted_tweet_id")[batch.is_set("quoted_tweet_id")].tolist())
-    return VisibilityPlan(home, sorted(others))
+    # Two cells per post, its own id and the retweeted one, read row by row.
+    pairs = np.stack([batch.tweet_id, batch.values("retweeted_tweet_id")], axis=1)
+    home: list[int] = pairs[np.stack([~outside, retweeted], axis=1)].tolist()
+    quoted = batch.values("quoted_tweet_id")[batch.is_set("quoted_tweet_id")]
+    others = np.concatenate([batch.tweet_id[outside], batch.ragged("ancestors").values, quoted])
+    return VisibilityPlan(home, sorted(set(others.tolist())))
 
 
 def apply_visibility(
@@ -61,25 +53,33 @@ def apply_visibility(
     """
     results = {**home, **recommendations}
     reasons = np.full(len(batch), None, np.object_)
-    ancillary = np.zeros(len(batch), np.bool_)
+    present, ancillary = np.zeros(len(batch), np.bool_), np.zeros(len(batch), np.bool_)
     ok = np.ones(len(batch), np.bool_)
     errors: dict[int, str] = {}
-    ancestors = batch.ragged("ancestors")
-    related = [batch.column(name) for name in ("quoted_tweet_id", "retweeted_tweet_id")]
-    for row, post in enumerate(batch.tweet_id.tolist()):
-        primary = results.get(post)
-        if isinstance(primary, Exception):
-            ok[row], errors[row] = False, str(primary)
-            continue
-        reasons[row] = primary
-        hangs_on = ancestors.row(row).tolist()
-        hangs_on += [column.item(row) for column in related]
-        found = [results.get(other) for other in hangs_on]
-        ancillary[row] = any(isinstance(reason, VisibilityReason) and reason.drops for reason in found)
-    present = np.array([reason is not None for reason in reasons], np.bool_)
+    if results:
+        drops = {post for post, reason in results.items() if isinstance(reason, VisibilityReason) and reason.drops}
+        hangs_on = _hangs_on(batch) if drops else None
+        for row, post in enumerate(batch.tweet_id.tolist()):
+            primary = results.get(post)
+            if isinstance(primary, Exception):
+                ok[row], errors[row] = False, str(primary)
+                continue
+            reasons[row], present[row] = primary, primary is not None
+            ancillary[row] = hangs_on is not None and not drops.isdisjoint(hangs_on[row])
     return Hydration(
         {"visibility_reason": Column(reasons, present), "drop_ancillary_posts": Column(ancillary)}, ok, errors
     )
+
+
+def _hangs_on(batch: CandidateBatch) -> list[list[int]]:
+    """Per post its ancestors, the post it quotes and the post it retweets."""
+    ancestors = batch.ragged("ancestors")
+    lists = [ancestors.row(row).tolist() for row in range(len(batch))]
+    for name in ("quoted_tweet_id", "retweeted_tweet_id"):
+        column = batch.column(name)
+        for row in np.flatnonzero(column.mask()).tolist():
+            lists[row].append(int(column.values[row]))
+    return lists
 
 
 class VFHydrator(Hydrator[ScoredPostsQuery, CandidateBatch]):
@@ -88,12 +88,13 @@ class VFHydrator(Hydrator[ScoredPostsQuery, CandidateBatch]):
     def __init__(self, client: VisibilityClient) -> None:
         self._client = client
 
+    @eager
     async def hydrate(self, query: ScoredPostsQuery, batch: CandidateBatch) -> Hydration:
         plan = plan_visibility(batch)
-        home, recommendations = await asyncio.gather(
+        home, recommendations = await answers(
             self._ask(query, plan.home, HOME_LEVEL), self._ask(query, plan.recommendations, RECOMMENDATIONS_LEVEL)
         )
         return apply_visibility(batch, home, recommendations)
 
-    async def _ask(self, query: ScoredPostsQuery, ids: list[int], level: str) -> Mapping[int, VisibilityResult]:
-        return await answer(self._client.visibility(query, ids, level)) if ids else {}
+    def _ask(self, query: ScoredPostsQuery, ids: list[int], level: str) -> Maybe[Mapping[int, VisibilityResult]]:
+        return self._client.visibility(query, ids, level) if ids else {}

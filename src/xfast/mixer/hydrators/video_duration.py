@@ -9,7 +9,7 @@ import numpy as np
 from xfast.mixer.candidates import CandidateBatch
 from xfast.mixer.clients import PostsClient, answer
 from xfast.mixer.query import ScoredPostsQuery
-from xfast.pipeline import CachedHydrator, CacheStore, Column, Hydration
+from xfast.pipeline import CachedHydrator, CacheStore, Column, Hydration, eager
 
 
 class VideoDurationHydrator(CachedHydrator[ScoredPostsQuery, CandidateBatch]):
@@ -31,6 +31,7 @@ class VideoDurationHydrator(CachedHydrator[ScoredPostsQuery, CandidateBatch]):
         keys: list[int] = batch.original_id.tolist()
         return keys
 
+    @eager
     async def hydrate_missing(self, query: ScoredPostsQuery, missing: CandidateBatch) -> Hydration:
         durations, has_video, known = await answer(self._client.video_durations(missing.original_id))
         unknown = dict.fromkeys(np.flatnonzero(~known).tolist(), "not in the video service's answer")

@@ -7,7 +7,7 @@ from typing import Any
 from xfast.mixer.cache_format import cache_key, decode_posts
 from xfast.mixer.clients import PostCacheClient, answer
 from xfast.mixer.query import ScoredPostsQuery
-from xfast.pipeline import Policy, QueryHydrator
+from xfast.pipeline import Policy, QueryHydrator, eager
 
 #: Fewer cached posts than this do not replace the sources.
 MIN_CACHED_POSTS = 500
@@ -32,6 +32,7 @@ class CachedPostsQueryHydrator(QueryHydrator[ScoredPostsQuery]):
     def enable(self, query: ScoredPostsQuery) -> bool:
         return query.params.enable_cached_posts
 
+    @eager
     async def hydrate(self, query: ScoredPostsQuery) -> dict[str, Any]:
         payload = await answer(self._client.get(cache_key(query)))
         if not payload:

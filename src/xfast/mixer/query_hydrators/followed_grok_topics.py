@@ -10,7 +10,7 @@ import numpy.typing as npt
 from xfast.mixer.clients import UserFeaturesClient, answer
 from xfast.mixer.query import ScoredPostsQuery
 from xfast.mixer.topics import PARENT_COUNT, parent_topics
-from xfast.pipeline import Policy, QueryHydrator
+from xfast.pipeline import Policy, QueryHydrator, eager
 
 __all__ = ["FollowedGrokTopicsQueryHydrator", "new_user_topics", "parent_flags"]
 
@@ -54,6 +54,7 @@ class FollowedGrokTopicsQueryHydrator(QueryHydrator[ScoredPostsQuery]):
             or params.enable_new_user_topic_filtering
         )
 
+    @eager
     async def hydrate(self, query: ScoredPostsQuery) -> dict[str, Any]:
         followed = list(await answer(self._client.followed_topics(query.user_id)))
         return {

@@ -6,7 +6,7 @@ from typing import Any
 
 from xfast.mixer.clients import UserFeaturesClient, answer
 from xfast.mixer.query import ScoredPostsQuery
-from xfast.pipeline import Policy, QueryHydrator
+from xfast.pipeline import Policy, QueryHydrator, eager
 
 
 class FollowedStarterPacksQueryHydrator(QueryHydrator[ScoredPostsQuery]):
@@ -21,5 +21,6 @@ class FollowedStarterPacksQueryHydrator(QueryHydrator[ScoredPostsQuery]):
     def enable(self, query: ScoredPostsQuery) -> bool:
         return query.params.enable_context_features or query.is_shadow_traffic
 
+    @eager
     async def hydrate(self, query: ScoredPostsQuery) -> dict[str, Any]:
         return {"followed_starter_packs": await answer(self._client.starter_packs(query.user_id))}

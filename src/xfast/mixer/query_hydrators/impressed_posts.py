@@ -7,7 +7,7 @@ from typing import Any
 from xfast.ids import as_uint64
 from xfast.mixer.clients import UserFeaturesClient, answer
 from xfast.mixer.query import ScoredPostsQuery
-from xfast.pipeline import QueryHydrator
+from xfast.pipeline import QueryHydrator, eager
 
 
 class ImpressedPostsQueryHydrator(QueryHydrator[ScoredPostsQuery]):
@@ -18,5 +18,6 @@ class ImpressedPostsQueryHydrator(QueryHydrator[ScoredPostsQuery]):
     def __init__(self, client: UserFeaturesClient) -> None:
         self._client = client
 
+    @eager
     async def hydrate(self, query: ScoredPostsQuery) -> dict[str, Any]:
         return {"impressed_post_ids": as_uint64(await answer(self._client.impressed_post_ids(query.user_id)))}

@@ -6,7 +6,7 @@ from typing import Any
 
 from xfast.mixer.clients import UserFeaturesClient, answer
 from xfast.mixer.query import ScoredPostsQuery
-from xfast.pipeline import QueryHydrator
+from xfast.pipeline import QueryHydrator, eager
 
 
 class ImpressionBloomFilterQueryHydrator(QueryHydrator[ScoredPostsQuery]):
@@ -17,5 +17,6 @@ class ImpressionBloomFilterQueryHydrator(QueryHydrator[ScoredPostsQuery]):
     def __init__(self, client: UserFeaturesClient) -> None:
         self._client = client
 
+    @eager
     async def hydrate(self, query: ScoredPostsQuery) -> dict[str, Any]:
         return {"bloom_filter_entries": list(await answer(self._client.impression_filters(query.user_id)))}

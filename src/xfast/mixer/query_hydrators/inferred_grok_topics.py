@@ -10,7 +10,7 @@ import numpy.typing as npt
 from xfast.mixer.clients import UserFeaturesClient, answer
 from xfast.mixer.query import ScoredPostsQuery
 from xfast.mixer.topics import PARENT_COUNT, parent_topics, supertopic
-from xfast.pipeline import Policy, QueryHydrator
+from xfast.pipeline import Policy, QueryHydrator, eager
 
 __all__ = ["InferredGrokTopicsQueryHydrator", "inferred_flags"]
 
@@ -40,6 +40,7 @@ class InferredGrokTopicsQueryHydrator(QueryHydrator[ScoredPostsQuery]):
     def enable(self, query: ScoredPostsQuery) -> bool:
         return query.params.enable_grok_topics_hydration
 
+    @eager
     async def hydrate(self, query: ScoredPostsQuery) -> dict[str, Any]:
         topics = list(await answer(self._client.inferred_topics(query.user_id)))
         return {"inferred_grok_topics": inferred_flags(topics, query.params.max_inferred_grok_topic_categories)}

@@ -6,7 +6,7 @@ from typing import Any
 
 from xfast.mixer.clients import IpLocationClient, answer
 from xfast.mixer.query import ScoredPostsQuery
-from xfast.pipeline import QueryHydrator
+from xfast.pipeline import QueryHydrator, eager
 
 
 class IpQueryHydrator(QueryHydrator[ScoredPostsQuery]):
@@ -20,5 +20,6 @@ class IpQueryHydrator(QueryHydrator[ScoredPostsQuery]):
     def enable(self, query: ScoredPostsQuery) -> bool:
         return query.params.enable_ip_feature and bool(query.ip_address)
 
+    @eager
     async def hydrate(self, query: ScoredPostsQuery) -> dict[str, Any]:
         return {"ip_location": await answer(self._client.locate(query.ip_address))}

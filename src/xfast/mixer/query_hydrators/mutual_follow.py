@@ -6,7 +6,7 @@ from typing import Any
 
 from xfast.mixer.clients import UserFeaturesClient, answer
 from xfast.mixer.query import ScoredPostsQuery
-from xfast.pipeline import QueryHydrator
+from xfast.pipeline import QueryHydrator, eager
 
 
 class MutualFollowQueryHydrator(QueryHydrator[ScoredPostsQuery]):
@@ -20,5 +20,6 @@ class MutualFollowQueryHydrator(QueryHydrator[ScoredPostsQuery]):
     def enable(self, query: ScoredPostsQuery) -> bool:
         return query.params.enable_mutual_follow_jaccard_hydration
 
+    @eager
     async def hydrate(self, query: ScoredPostsQuery) -> dict[str, Any]:
         return {"viewer_minhash": await answer(self._client.minhash(query.user_id))}

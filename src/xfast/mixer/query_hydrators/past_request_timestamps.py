@@ -6,7 +6,7 @@ from typing import Any
 
 from xfast.mixer.clients import ServedHistoryClient, answer
 from xfast.mixer.query import ScoredPostsQuery
-from xfast.pipeline import QueryHydrator
+from xfast.pipeline import QueryHydrator, eager
 
 
 class PastRequestTimestampsQueryHydrator(QueryHydrator[ScoredPostsQuery]):
@@ -20,5 +20,6 @@ class PastRequestTimestampsQueryHydrator(QueryHydrator[ScoredPostsQuery]):
     def enable(self, query: ScoredPostsQuery) -> bool:
         return query.params.enable_urt_migration_components
 
+    @eager
     async def hydrate(self, query: ScoredPostsQuery) -> dict[str, Any]:
         return {"non_polling_timestamps": list(await answer(self._client.read_timestamps(query.user_id)))}

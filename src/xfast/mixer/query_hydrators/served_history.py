@@ -8,7 +8,7 @@ from typing import Any
 from xfast.ids import as_uint64
 from xfast.mixer.clients import ServedHistoryClient, answer
 from xfast.mixer.query import ScoredPostsQuery, ServedResponse
-from xfast.pipeline import QueryHydrator
+from xfast.pipeline import QueryHydrator, eager
 
 __all__ = ["ServedHistoryQueryHydrator", "platform", "recently_served_ids", "who_to_follow_eligible"]
 
@@ -67,6 +67,7 @@ class ServedHistoryQueryHydrator(QueryHydrator[ScoredPostsQuery]):
     def enable(self, query: ScoredPostsQuery) -> bool:
         return query.params.enable_urt_migration_components
 
+    @eager
     async def hydrate(self, query: ScoredPostsQuery) -> dict[str, Any]:
         params, now = query.params, query.request_time_ms
         history = list(await answer(self._client.read(query.user_id, platform(query.client_app_id))))

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from xfast.ids import as_uint64
 from xfast.mixer.clients import SocialGraphClient, answer
 from xfast.mixer.query import ScoredPostsQuery
-from xfast.pipeline import QueryHydrator
+from xfast.pipeline import QueryHydrator, eager
 
 __all__ = [
     "BlockedUserIdsQueryHydrator",
@@ -25,6 +25,7 @@ class _GraphListHydrator(QueryHydrator[ScoredPostsQuery]):
     def __init__(self, client: SocialGraphClient) -> None:
         self._client = client
 
+    @eager
     async def hydrate(self, query: ScoredPostsQuery) -> Any:
         return as_uint64(await answer(getattr(self._client, self.list_name)(query.user_id)))
 

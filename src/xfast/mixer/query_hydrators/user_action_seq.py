@@ -7,7 +7,7 @@ from typing import Any
 from xfast.mixer.clients import UserActionsClient
 from xfast.mixer.query import ScoredPostsQuery
 from xfast.mixer.query_hydrators.sequences import fetch_sequence, shares_sequence
-from xfast.pipeline import QueryHydrator
+from xfast.pipeline import QueryHydrator, eager
 
 
 class UserActionSeqQueryHydrator(QueryHydrator[ScoredPostsQuery]):
@@ -25,6 +25,7 @@ class UserActionSeqQueryHydrator(QueryHydrator[ScoredPostsQuery]):
     def enable(self, query: ScoredPostsQuery) -> bool:
         return shares_sequence(query)
 
+    @eager
     async def hydrate(self, query: ScoredPostsQuery) -> dict[str, Any]:
         sequence = await fetch_sequence(
             self._client,

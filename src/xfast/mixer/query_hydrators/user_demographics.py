@@ -6,7 +6,7 @@ from typing import Any
 
 from xfast.mixer.clients import UserFeaturesClient, answer
 from xfast.mixer.query import ScoredPostsQuery
-from xfast.pipeline import QueryHydrator
+from xfast.pipeline import QueryHydrator, eager
 
 
 class UserDemographicsQueryHydrator(QueryHydrator[ScoredPostsQuery]):
@@ -20,5 +20,6 @@ class UserDemographicsQueryHydrator(QueryHydrator[ScoredPostsQuery]):
     def enable(self, query: ScoredPostsQuery) -> bool:
         return query.params.enable_context_features or query.is_shadow_traffic
 
+    @eager
     async def hydrate(self, query: ScoredPostsQuery) -> dict[str, Any]:
         return {"user_demographics": await answer(self._client.demographics(query.user_id))}

@@ -6,7 +6,7 @@ from typing import Any
 
 from xfast.mixer.clients import UserFeaturesClient, answer
 from xfast.mixer.query import ScoredPostsQuery
-from xfast.pipeline import QueryHydrator
+from xfast.pipeline import QueryHydrator, eager
 
 
 class UserFeaturesQueryHydrator(QueryHydrator[ScoredPostsQuery]):
@@ -15,6 +15,7 @@ class UserFeaturesQueryHydrator(QueryHydrator[ScoredPostsQuery]):
     def __init__(self, client: UserFeaturesClient) -> None:
         self._client = client
 
+    @eager
     async def hydrate(self, query: ScoredPostsQuery) -> Any:
         return await answer(self._client.muted_keywords(query.user_id))
 

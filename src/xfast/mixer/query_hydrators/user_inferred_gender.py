@@ -6,7 +6,7 @@ from typing import Any
 
 from xfast.mixer.clients import GenderClient, answer
 from xfast.mixer.query import ScoredPostsQuery
-from xfast.pipeline import QueryHydrator
+from xfast.pipeline import QueryHydrator, eager
 
 _DAY_MS = 86_400_000
 LABELS = frozenset({"female", "male", "unknown"})
@@ -23,6 +23,7 @@ class UserInferredGenderQueryHydrator(QueryHydrator[ScoredPostsQuery]):
     def enable(self, query: ScoredPostsQuery) -> bool:
         return query.params.enable_inferred_gender_hydration or query.is_shadow_traffic
 
+    @eager
     async def hydrate(self, query: ScoredPostsQuery) -> dict[str, Any]:
         found = await answer(self._client.lookup(query.user_id))
         age = query.account_age_ms

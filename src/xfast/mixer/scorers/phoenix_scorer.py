@@ -9,11 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from xfast.errors import DataError
+from xfast.mixer._columns import gather
 from xfast.mixer.candidates import CandidateBatch
 from xfast.mixer.clients import Clock, PhoenixClient, Prediction, PredictRequest, answer, sequence_length, system_clock
 from xfast.mixer.heads import CONTINUOUS_NUMBERS, DISCRETE_NUMBERS, HEAD_INDEX, HEADS
 from xfast.mixer.query import ScoredPostsQuery
-from xfast.pipeline import Column, Hydration, Scorer
+from xfast.pipeline import Column, Hydration, Scorer, eager
 
 __all__ = ["PhoenixScorer", "decode_heads", "resolve_ranker_cluster"]
 
@@ -41,15 +42,12 @@ def resolve_ranker_cluster(query: ScoredPostsQuery, history_length: int) -> str:
 def decode_heads(prediction: Prediction, original_ids: npt.NDArray[np.uint64]) -> npt.NDArray[np.float64]:
     """Heads ``[N, 22]`` of posts by original id; NaN for what the model does not have."""
     heads = np.full((len(original_ids), len(HEADS)), np.nan)
-    known = {name: number for name, number in DISCRETE_NUMBERS.items() if number < prediction.log_probs.shape[1]}
-    if not len(prediction.post_ids):
-        return heads
-    values, found = prediction.probabilities(original_ids, list(known.values()))
-    heads[:, [HEAD_INDEX[name] for name in known]] = values
-    rows, _ = prediction.rows_of(original_ids)
-    for name, number in CONTINUOUS_NUMBERS.items():
-        if number < prediction.continuous.shape[1]:
-            heads[found, HEAD_INDEX[name]] = prediction.continuous[rows[found], number]
+    rows = prediction.rows_of(original_ids)
+    known = {name: number for name, number in DISCRETE_NUMBERS.items() if number < prediction.width}
+    prediction.fill(heads, rows, list(known.values()), [HEAD_INDEX[name] for name in known])
+    kept = {name: n for name, n in CONTINUOUS_NUMBERS.items() if n < prediction.continuous.shape[1]}
+    places = np.array([HEAD_INDEX[name] for name in kept], np.int64)
+    gather(prediction.continuous, rows, np.array(list(kept.values()), np.int64), heads, places)
     return heads
 
 
@@ -76,6 +74,7 @@ class PhoenixScorer(Scorer[ScoredPostsQuery, CandidateBatch]):
     def enable(self, query: ScoredPostsQuery) -> bool:
         return not query.has_cached_posts
 
+    @eager
     async def score(self, query: ScoredPostsQuery, batch: CandidateBatch) -> Hydration:
         if query.scoring_sequence is None:
             unset = Column(np.zeros(len(batch), np.uint64), np.zeros(len(batch), np.bool_))

@@ -13,7 +13,7 @@ from xfast.mixer.query import ScoredPostsQuery
 from xfast.mixer.quirks import Quirks
 from xfast.mixer.scorers.dpp import greedy_dpp
 from xfast.mixer.scorers.weighted_scorer import vqv_eligible
-from xfast.pipeline import Column, Hydration, Scorer
+from xfast.pipeline import Column, Hydration, Scorer, eager
 
 __all__ = ["DppValueModel", "VMRanker", "merge_scores"]
 
@@ -36,6 +36,7 @@ class VMRanker(Scorer[ScoredPostsQuery, CandidateBatch]):
     def enable(self, query: ScoredPostsQuery) -> bool:
         return query.params.enable_vm_ranker
 
+    @eager
     async def score(self, query: ScoredPostsQuery, batch: CandidateBatch) -> Hydration:
         params = query.params
         ineligible = ~vqv_eligible(

@@ -7,7 +7,7 @@ from typing import Any
 from xfast.mixer.clients import AdInfo, EventSink, answer
 from xfast.mixer.items import FeedItems, ScoredPost
 from xfast.mixer.query import ScoredPostsQuery
-from xfast.pipeline import SideEffect, SideEffectInput
+from xfast.pipeline import SideEffect, SideEffectInput, eager
 
 TOPIC = "ads_injection"
 
@@ -22,6 +22,7 @@ class AdsInjectionLoggingSideEffect(SideEffect[ScoredPostsQuery, FeedItems]):
     def enable(self, query: ScoredPostsQuery) -> bool:
         return self._production and query.params.enable_ads_injection_logging
 
+    @eager
     async def run(self, data: SideEffectInput[ScoredPostsQuery, FeedItems]) -> None:
         entries: list[dict[str, Any]] = []
         for position, item in enumerate(data.selected):

@@ -7,7 +7,7 @@ import json
 from xfast.mixer.candidates import CandidateBatch
 from xfast.mixer.clients import PostCacheClient, answer
 from xfast.mixer.query import ScoredPostsQuery
-from xfast.pipeline import SideEffect, SideEffectInput
+from xfast.pipeline import SideEffect, SideEffectInput, eager
 
 _TTL_SECS = 180
 
@@ -18,6 +18,7 @@ class CacheRequestInfoSideEffect(SideEffect[ScoredPostsQuery, CandidateBatch]):
     def __init__(self, client: PostCacheClient) -> None:
         self._client = client
 
+    @eager
     async def run(self, data: SideEffectInput[ScoredPostsQuery, CandidateBatch]) -> None:
         query = data.query
         info = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from xfast.mixer.clients import AdInfo, EventSink, answer
 from xfast.mixer.items import FeedItems, Prompt, PushToHomePost, ScoredPost, WhoToFollowModule
 from xfast.mixer.query import ScoredPostsQuery
-from xfast.pipeline import SideEffect, SideEffectInput
+from xfast.pipeline import SideEffect, SideEffectInput, eager
 
 __all__ = ["ClientEventsSideEffect", "client_events"]
 
@@ -40,6 +40,7 @@ class ClientEventsSideEffect(SideEffect[ScoredPostsQuery, FeedItems]):
     def enable(self, query: ScoredPostsQuery) -> bool:
         return self._production and query.params.enable_urt_migration_components
 
+    @eager
     async def run(self, data: SideEffectInput[ScoredPostsQuery, FeedItems]) -> None:
         events = client_events(data.selected)
         user = data.query.user_id

@@ -5,7 +5,7 @@ from __future__ import annotations
 from xfast.mixer.clients import EventSink, answer
 from xfast.mixer.items import FeedItems
 from xfast.mixer.query import ScoredPostsQuery
-from xfast.pipeline import SideEffect, SideEffectInput
+from xfast.pipeline import SideEffect, SideEffectInput, eager
 
 TOPIC = "impressions"
 SURFACE = "HOME_TIMELINE"
@@ -21,6 +21,7 @@ class PublishSeenIdsSideEffect(SideEffect[ScoredPostsQuery, FeedItems]):
     def enable(self, query: ScoredPostsQuery) -> bool:
         return self._production and len(query.seen_ids) > 0 and query.params.enable_publish_seen_ids_to_kafka
 
+    @eager
     async def run(self, data: SideEffectInput[ScoredPostsQuery, FeedItems]) -> None:
         query = data.query
         records = [

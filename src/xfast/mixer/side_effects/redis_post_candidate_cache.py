@@ -8,7 +8,7 @@ from xfast.mixer.cache_format import cache_key, encode_posts
 from xfast.mixer.candidates import CandidateBatch
 from xfast.mixer.clients import PostCacheClient, answer
 from xfast.mixer.query import ScoredPostsQuery
-from xfast.pipeline import SideEffect, SideEffectInput, descending
+from xfast.pipeline import SideEffect, SideEffectInput, descending, eager
 
 __all__ = ["RedisPostCandidateCacheSideEffect", "cache_selection"]
 
@@ -33,6 +33,7 @@ class RedisPostCandidateCacheSideEffect(SideEffect[ScoredPostsQuery, CandidateBa
     def enable(self, query: ScoredPostsQuery) -> bool:
         return self._production and not query.has_cached_posts
 
+    @eager
     async def run(self, data: SideEffectInput[ScoredPostsQuery, CandidateBatch]) -> None:
         posts = cache_selection(data.selected, data.non_selected, data.query.params.max_posts_to_cache)
         if len(posts):

@@ -10,7 +10,7 @@ from xfast.mixer.candidates import CandidateBatch
 from xfast.mixer.clients import EventSink, answer
 from xfast.mixer.heads import HEADS
 from xfast.mixer.query import ScoredPostsQuery
-from xfast.pipeline import SideEffect, SideEffectInput, descending
+from xfast.pipeline import SideEffect, SideEffectInput, descending, eager
 
 __all__ = ["RerankingKafkaSideEffect", "surface"]
 
@@ -39,6 +39,7 @@ class RerankingKafkaSideEffect(SideEffect[ScoredPostsQuery, CandidateBatch]):
     def enable(self, query: ScoredPostsQuery) -> bool:
         return self._production and self._rng.random() < _SHARE
 
+    @eager
     async def run(self, data: SideEffectInput[ScoredPostsQuery, CandidateBatch]) -> None:
         batch = CandidateBatch.concat([data.selected, data.non_selected])
         top = batch.take(descending(batch.column("score").filled(-np.inf))[:_TOP])

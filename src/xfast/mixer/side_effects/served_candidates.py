@@ -6,7 +6,7 @@ from xfast.mixer.clients import AdInfo, EventSink, answer
 from xfast.mixer.enums import RequestContext
 from xfast.mixer.items import FeedItem, FeedItems, Prompt, PushToHomePost, ScoredPost, WhoToFollowModule
 from xfast.mixer.query import ScoredPostsQuery
-from xfast.pipeline import SideEffect, SideEffectInput
+from xfast.pipeline import SideEffect, SideEffectInput, eager
 
 __all__ = ["ServedCandidatesSideEffect", "entry_id", "provenance", "query_type"]
 
@@ -58,6 +58,7 @@ class ServedCandidatesSideEffect(SideEffect[ScoredPostsQuery, FeedItems]):
     def enable(self, query: ScoredPostsQuery) -> bool:
         return self._production and query.is_shadow_traffic and query.params.enable_urt_migration_components
 
+    @eager
     async def run(self, data: SideEffectInput[ScoredPostsQuery, FeedItems]) -> None:
         query = data.query
         records = [

@@ -8,7 +8,7 @@ from xfast.mixer.clients import ServedHistoryClient, answer
 from xfast.mixer.items import FeedItems
 from xfast.mixer.query import ScoredPostsQuery
 from xfast.mixer.query_hydrators.served_history import platform
-from xfast.pipeline import SideEffect, SideEffectInput
+from xfast.pipeline import SideEffect, SideEffectInput, eager
 
 __all__ = ["TruncateServedHistorySideEffect", "times_to_delete"]
 
@@ -31,6 +31,7 @@ class TruncateServedHistorySideEffect(SideEffect[ScoredPostsQuery, FeedItems]):
         wanted = self._production and query.params.enable_urt_migration_components
         return wanted and len(query.served_history) > _KEPT
 
+    @eager
     async def run(self, data: SideEffectInput[ScoredPostsQuery, FeedItems]) -> None:
         query = data.query
         times = times_to_delete([response.served_time_ms for response in query.served_history])

@@ -8,7 +8,7 @@ from xfast.mixer.clients import ServedHistoryClient, answer
 from xfast.mixer.enums import RequestContext
 from xfast.mixer.items import FeedItems
 from xfast.mixer.query import ScoredPostsQuery
-from xfast.pipeline import SideEffect, SideEffectInput
+from xfast.pipeline import SideEffect, SideEffectInput, eager
 
 __all__ = ["UpdatePastRequestTimestampsSideEffect", "push_timestamp"]
 
@@ -35,6 +35,7 @@ class UpdatePastRequestTimestampsSideEffect(SideEffect[ScoredPostsQuery, FeedIte
             and query.request_context != RequestContext.BACKGROUND_FETCH
         )
 
+    @eager
     async def run(self, data: SideEffectInput[ScoredPostsQuery, FeedItems]) -> None:
         query = data.query
         times = push_timestamp(query.request_time_ms, query.non_polling_timestamps or [])

@@ -6,7 +6,7 @@ from xfast.mixer.clients import AdInfo, ServedHistoryClient, answer
 from xfast.mixer.items import FeedItem, FeedItems, Prompt, PushToHomePost, ScoredPost, WhoToFollowModule
 from xfast.mixer.query import ScoredPostsQuery, ServedEntry, ServedItem, ServedResponse
 from xfast.mixer.query_hydrators.served_history import platform
-from xfast.pipeline import SideEffect, SideEffectInput
+from xfast.pipeline import SideEffect, SideEffectInput, eager
 
 __all__ = ["UpdateServedHistorySideEffect", "item_entries", "post_entries", "request_type"]
 
@@ -73,6 +73,7 @@ class UpdateServedHistorySideEffect(SideEffect[ScoredPostsQuery, FeedItems]):
     def enable(self, query: ScoredPostsQuery) -> bool:
         return self._production and query.params.enable_urt_migration_components
 
+    @eager
     async def run(self, data: SideEffectInput[ScoredPostsQuery, FeedItems]) -> None:
         query = data.query
         entries = tuple(entry for position, item in enumerate(data.selected) for entry in item_entries(item, position))

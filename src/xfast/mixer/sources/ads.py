@@ -5,7 +5,7 @@ from __future__ import annotations
 from xfast.mixer.clients import AdsClient, answer
 from xfast.mixer.items import FeedItem, FeedItems
 from xfast.mixer.query import ScoredPostsQuery
-from xfast.pipeline import Source
+from xfast.pipeline import Source, eager
 
 
 class AdsSource(Source[ScoredPostsQuery, FeedItems]):
@@ -17,5 +17,6 @@ class AdsSource(Source[ScoredPostsQuery, FeedItems]):
     def enable(self, query: ScoredPostsQuery) -> bool:
         return query.params.enable_ads_source and not query.is_preview
 
+    @eager
     async def source(self, query: ScoredPostsQuery) -> FeedItems:
         return FeedItems([FeedItem(ad) for ad in await answer(self._client.ads(query))])

@@ -11,7 +11,7 @@ from xfast.mixer.candidates import CandidateBatch
 from xfast.mixer.clients import U64, Maybe, answer, sequence_length
 from xfast.mixer.enums import ServedType
 from xfast.mixer.query import ScoredPostsQuery
-from xfast.pipeline import Source
+from xfast.pipeline import Source, eager
 
 __all__ = ["FallbackClient", "FallbackSource"]
 
@@ -34,6 +34,7 @@ class FallbackSource(Source[ScoredPostsQuery, CandidateBatch]):
         unknown = not len(query.user_features.followed_user_ids) and sequence_length(query.retrieval_sequence) == 0
         return unknown and not query.in_network_only and not query.has_cached_posts
 
+    @eager
     async def source(self, query: ScoredPostsQuery) -> CandidateBatch:
         posts, authors = await answer(self._client.fresh_and_popular(query, query.params.fallback_max_results))
         return CandidateBatch(

@@ -8,7 +8,7 @@ from xfast.mixer.enums import ServedType
 from xfast.mixer.query import ScoredPostsQuery
 from xfast.mixer.quirks import Quirks
 from xfast.mixer.sources.retrieval import retrieve
-from xfast.pipeline import Source
+from xfast.pipeline import Source, eager
 
 __all__ = ["PhoenixSource", "resolve_retrieval_cluster"]
 
@@ -41,6 +41,7 @@ class PhoenixSource(Source[ScoredPostsQuery, CandidateBatch]):
         new_user = query.params.enable_new_user_topic_retrieval and query.has_new_user_topics
         return not (topics_decide or new_user or query.in_network_only or query.has_cached_posts)
 
+    @eager
     async def source(self, query: ScoredPostsQuery) -> CandidateBatch:
         return await retrieve(
             self._client,

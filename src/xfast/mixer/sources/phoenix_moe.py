@@ -8,7 +8,7 @@ from xfast.mixer.enums import ServedType
 from xfast.mixer.query import ScoredPostsQuery
 from xfast.mixer.quirks import Quirks
 from xfast.mixer.sources.retrieval import retrieve
-from xfast.pipeline import Source
+from xfast.pipeline import Source, eager
 
 
 class PhoenixMOESource(Source[ScoredPostsQuery, CandidateBatch]):
@@ -23,6 +23,7 @@ class PhoenixMOESource(Source[ScoredPostsQuery, CandidateBatch]):
         off = topics_decide or query.in_network_only or query.has_cached_posts
         return query.params.enable_phoenix_moe_source and not off
 
+    @eager
     async def source(self, query: ScoredPostsQuery) -> CandidateBatch:
         return await retrieve(
             self._client,

@@ -9,7 +9,7 @@ from xfast.mixer.query import ScoredPostsQuery
 from xfast.mixer.quirks import Quirks
 from xfast.mixer.sources.retrieval import retrieve
 from xfast.mixer.topics import resolve_experiment
-from xfast.pipeline import Source
+from xfast.pipeline import Source, eager
 
 
 class PhoenixTopicsSource(Source[ScoredPostsQuery, CandidateBatch]):
@@ -24,6 +24,7 @@ class PhoenixTopicsSource(Source[ScoredPostsQuery, CandidateBatch]):
         new_user = query.params.enable_new_user_topic_retrieval and query.has_new_user_topics
         return (topics_decide or new_user) and not query.in_network_only and not query.has_cached_posts
 
+    @eager
     async def source(self, query: ScoredPostsQuery) -> CandidateBatch:
         params = query.params
         topics = tuple(query.topic_ids if query.is_topic_request else query.new_user_topic_ids)

@@ -7,7 +7,7 @@ import numpy as np
 from xfast.mixer.clients import PostsClient, ReplyMixerClient, answer
 from xfast.mixer.items import FeedItem, FeedItems, PushToHomePost
 from xfast.mixer.query import ScoredPostsQuery
-from xfast.pipeline import Source
+from xfast.pipeline import Source, eager
 
 _FACEPILE = 3
 
@@ -25,6 +25,7 @@ class PushToHomeSource(Source[ScoredPostsQuery, FeedItems]):
     def enable(self, query: ScoredPostsQuery) -> bool:
         return bool(query.push_to_home_post_id)
 
+    @eager
     async def source(self, query: ScoredPostsQuery) -> FeedItems:
         post_id = query.push_to_home_post_id or 0
         data = await answer(self._posts.core_data(np.array([post_id], np.uint64)))

@@ -7,7 +7,7 @@ from xfast.mixer.enums import BrandSafetyVerdict
 from xfast.mixer.items import FeedItem, FeedItems, scored_posts
 from xfast.mixer.query import ScoredPostsQuery
 from xfast.mixer.quirks import Quirks
-from xfast.pipeline import Pipeline, Source
+from xfast.pipeline import Pipeline, Source, eager
 
 
 class ScoredPostsSource(Source[ScoredPostsQuery, FeedItems]):
@@ -25,6 +25,7 @@ class ScoredPostsSource(Source[ScoredPostsQuery, FeedItems]):
         self._pipeline = pipeline
         self.quirks = quirks
 
+    @eager
     async def source(self, query: ScoredPostsQuery) -> FeedItems:
         result = await self._pipeline.execute(
             query, explain=query.explain is not None, result_size=query.params.result_size

@@ -13,7 +13,7 @@ from xfast.mixer.candidates import CandidateBatch
 from xfast.mixer.clients import ThunderClient, answer
 from xfast.mixer.enums import ServedType
 from xfast.mixer.query import ScoredPostsQuery
-from xfast.pipeline import Column, Ragged, Source
+from xfast.pipeline import Column, Ragged, Source, eager
 
 __all__ = ["ThunderSource", "thunder_ancestors"]
 
@@ -54,6 +54,7 @@ class ThunderSource(Source[ScoredPostsQuery, CandidateBatch]):
     def enable(self, query: ScoredPostsQuery) -> bool:
         return not query.has_cached_posts
 
+    @eager
     async def source(self, query: ScoredPostsQuery) -> CandidateBatch:
         params = query.params
         clients = self._channels.get(params.thunder_cluster_id, ())

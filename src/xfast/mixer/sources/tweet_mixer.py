@@ -10,7 +10,7 @@ from xfast.mixer.clients import TweetMixerClient, answer
 from xfast.mixer.enums import ServedType
 from xfast.mixer.query import ScoredPostsQuery
 from xfast.mixer.times import age_ms
-from xfast.pipeline import Source
+from xfast.pipeline import Source, eager
 
 PRODUCT = "HOME_RECOMMENDED_TWEETS"
 
@@ -24,6 +24,7 @@ class TweetMixerSource(Source[ScoredPostsQuery, CandidateBatch]):
     def enable(self, query: ScoredPostsQuery) -> bool:
         return not query.in_network_only and not query.has_cached_posts
 
+    @eager
     async def source(self, query: ScoredPostsQuery) -> CandidateBatch:
         posts, authors = await answer(
             self._client.recommend(

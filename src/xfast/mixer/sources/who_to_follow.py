@@ -5,7 +5,7 @@ from __future__ import annotations
 from xfast.mixer.clients import WhoToFollowClient, answer
 from xfast.mixer.items import FeedItem, FeedItems, WhoToFollowModule
 from xfast.mixer.query import ScoredPostsQuery
-from xfast.pipeline import Source
+from xfast.pipeline import Source, eager
 
 _EXCLUDED = 200
 _SHOWN = 3
@@ -20,6 +20,7 @@ class WhoToFollowSource(Source[ScoredPostsQuery, FeedItems]):
     def enable(self, query: ScoredPostsQuery) -> bool:
         return query.params.enable_who_to_follow_module and query.who_to_follow_eligible
 
+    @eager
     async def source(self, query: ScoredPostsQuery) -> FeedItems:
         shown = [
             user

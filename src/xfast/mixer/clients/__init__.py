@@ -1,0 +1,103 @@
+"""The collaborators of the mixer as protocols: models, stores, services. Each has an embedded default.
+
+Methods may be plain or ``async`` (:func:`answer` waits where needed), take and return columns, and ask for many posts
+or users at once; there is no call per candidate anywhere.
+"""
+
+from xfast.mixer.clients.common import I64, U64, Clock, Mask, Maybe, sequence_length, system_clock
+from xfast.mixer.clients.feed import (
+    AdInfo,
+    AdsClient,
+    EventSink,
+    InNetworkPosts,
+    PromptsClient,
+    ReplyMixerClient,
+    ThunderClient,
+    TweetMixerClient,
+    WhoToFollowClient,
+    WhoToFollowUser,
+)
+from xfast.mixer.clients.models import (
+    PhoenixClient,
+    Prediction,
+    PredictRequest,
+    Retrieval,
+    RetrievalClient,
+    RetrievalRequest,
+    ValueModelClient,
+    ValueModelRequest,
+    ValueModelResponse,
+)
+from xfast.mixer.clients.posts import (
+    CoreData,
+    GizmoduckUser,
+    LabelsClient,
+    MinHashClient,
+    PostLabel,
+    PostsClient,
+    Quotes,
+    UserProfiles,
+    UsersClient,
+    VisibilityClient,
+    VisibilityResult,
+)
+from xfast.mixer.clients.viewers import (
+    GenderClient,
+    IpLocationClient,
+    PostCacheClient,
+    SequenceRequest,
+    ServedHistoryClient,
+    SocialGraphClient,
+    UserActionsClient,
+    UserFeaturesClient,
+)
+from xfast.pipeline import answer
+
+__all__ = [
+    "I64",
+    "U64",
+    "AdInfo",
+    "AdsClient",
+    "Clock",
+    "CoreData",
+    "EventSink",
+    "GenderClient",
+    "GizmoduckUser",
+    "InNetworkPosts",
+    "IpLocationClient",
+    "LabelsClient",
+    "Mask",
+    "Maybe",
+    "MinHashClient",
+    "PhoenixClient",
+    "PostCacheClient",
+    "PostLabel",
+    "PostsClient",
+    "PredictRequest",
+    "Prediction",
+    "PromptsClient",
+    "Quotes",
+    "ReplyMixerClient",
+    "Retrieval",
+    "RetrievalClient",
+    "RetrievalRequest",
+    "SequenceRequest",
+    "ServedHistoryClient",
+    "SocialGraphClient",
+    "ThunderClient",
+    "TweetMixerClient",
+    "UserActionsClient",
+    "UserFeaturesClient",
+    "UserProfiles",
+    "UsersClient",
+    "ValueModelClient",
+    "ValueModelRequest",
+    "ValueModelResponse",
+    "VisibilityClient",
+    "VisibilityResult",
+    "WhoToFollowClient",
+    "WhoToFollowUser",
+    "answer",
+    "sequence_length",
+    "system_clock",
+]
