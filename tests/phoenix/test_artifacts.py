@@ -17,7 +17,7 @@ import pytest
 
 from tests.phoenix.models import random_engagements, random_tower, tiny_config
 from xfast.errors import ArtifactError, ParameterError
-from xfast.phoenix import Artifacts, Corpus, Tower, load_artifacts, load_corpus, save_artifacts
+from xfast.phoenix import Artifacts, Corpus, Retriever, Tower, load_artifacts, load_corpus, save_artifacts
 from xfast.phoenix.artifacts import EmbeddingTables, load_sequence
 from xfast.phoenix.layout import LOG_TEMPERATURE
 from xfast.phoenix.npz import write_npz
@@ -351,6 +351,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda p: _params(p, lambda a: a.pop("phoenix_model/unembeddings")),
         r"ranker/model_params\.npz: 'phoenix_model/unembeddings' is missing",
     ),
+    "parameter not finite": (
+        lambda p: _params(p, lambda a: a.update({"phoenix_model/unembeddings": np.full((8, 7), np.nan)})),
+        r"ranker/model_params\.npz: 'phoenix_model/unembeddings' holds values that are not finite",
+    ),
     "parameter type": (
         lambda p: _params(p, lambda a: a.update({"phoenix_model/unembeddings": np.ones((8, 7), int)})),
         r"'phoenix_model/unembeddings' has dtype int64, must be float32",
@@ -397,12 +401,35 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "topic ids": (lambda p: _corpus(p, topic_ids=np.ones(50)), r"'topic_ids' has dtype float64, must be an integer"),
     "config json": (lambda p: (p / "ranker/config.json").write_text("{"), r"ranker/config\.json: not valid JSON"),
     "config bytes": (lambda p: (p / "ranker/config.json").write_bytes(b"\xff\xfe\x00"), r"ranker/config\.json: "),
+    "config nesting": (
+        lambda p: (p / "ranker/config.json").write_text("[" * 100_000),
+        r"ranker/config\.json: not valid JSON: nested too deeply",
+    ),
     "config value": (
         lambda p: _replace(p / "ranker/config.json", '"emb_size": 8', '"emb_size": "8"'),
         r"ranker/config\.json: emb_size is '8', must be an integer",
     ),
     "sequence json": (lambda p: (p / "example_sequence.json").write_text("[1"), r"example_sequence\.json: not valid"),
 }
+
+
+@pytest.mark.parametrize("order", [">", "<"])
+@pytest.mark.parametrize("dtype", ["f4", "f2", "f8"])
+def test_files_of_either_byte_order(saved: Path, model: dict[str, Any], order: str, dtype: str) -> None:
+    width = order + dtype
+    vectors = model["corpus"].representations
+    _corpus(saved, candidate_representations=vectors.astype(width), post_ids=model["corpus"].post_ids.astype(">u8"))
+    _tables(saved, lambda a: a.update({key: value.astype(width) for key, value in a.items()}))
+    got = load_artifacts(saved)
+    np.testing.assert_array_equal(got.corpus.post_ids, model["corpus"].post_ids)
+    np.testing.assert_array_equal(got.corpus.representations, vectors.astype(dtype))
+    rows = np.array([3, 1], np.int32)
+    expected = model["retrieval"].tables.item[rows].astype(dtype).astype(np.float32)
+    np.testing.assert_array_equal(got.retrieval.tables.gather("item", rows), expected)
+    user = np.asarray(vectors[7], np.float32)
+    hits = Retriever(got.retrieval, got.corpus).search(user / np.linalg.norm(user), 5)
+    scores = vectors.astype(dtype).astype(np.float64) @ user
+    np.testing.assert_array_equal(hits.rows, np.argsort(-scores, kind="stable")[:5])
 
 
 @pytest.mark.parametrize("name", DAMAGES)

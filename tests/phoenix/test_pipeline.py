@@ -17,7 +17,17 @@ from tests.phoenix.models import random_candidates, random_engagements, random_t
 from xfast.actions import PROTO, RESEARCH18
 from xfast.cli.main import main
 from xfast.errors import ParameterError
-from xfast.phoenix import Artifacts, Candidates, Corpus, Ranker, Retriever, Scores, hashing, save_artifacts
+from xfast.phoenix import (
+    Artifacts,
+    Candidates,
+    Corpus,
+    Ranker,
+    Retriever,
+    Scores,
+    hashing,
+    load_corpus,
+    save_artifacts,
+)
 from xfast.phoenix.features import CandidateFeatures, ContextFeatures
 from xfast.phoenix.npz import write_npz
 from xfast.phoenix.pipeline import PipelineResult, format_table, run_pipeline, topic_labels, weighted_scores
@@ -156,12 +166,16 @@ def test_columns_that_the_model_lacks_show_a_dash_and_weigh_nothing() -> None:
     assert format_table(result).split("\n")[8].split()[3:8] == ["0.5000", "0.5000", "-", "-", "-"]
 
 
-def test_topic_labels() -> None:
+def test_topic_labels(tmp_path: Path) -> None:
     ids = np.arange(3, dtype=np.uint64)
     vectors = np.zeros((3, 8), np.float32)
     assert topic_labels(Corpus(ids, ids, vectors), np.array([2, 0])) == ["", ""]
-    topics = np.array(["x", None, ["a"]], object)
-    assert topic_labels(Corpus(ids, ids, vectors, topics), np.array([2, 1, 0])) == ["['a']", "", "x"]
+    topics = np.array(["x", None, ["a"], "Fußball".encode()], object)
+    ids, vectors = np.arange(4, dtype=np.uint64), np.zeros((4, 8), np.float32)
+    corpus = Corpus(ids, ids, vectors, topics)
+    assert topic_labels(corpus, np.array([2, 1, 0, 3])) == ["['a']", "", "x", "Fußball"]
+    save_artifacts(tmp_path, corpus=corpus)
+    assert topic_labels(load_corpus(tmp_path / "sports_corpus.npz"), np.arange(3)) == ["x", "", "['a']"]
 
 
 def test_pipeline_takes_its_lengths_from_the_retrieval_model(artifacts: Artifacts) -> None:
@@ -258,6 +272,15 @@ def test_bad_input_is_one_line_and_exit_code_2(
     broken = tmp_path / "broken"
     shutil.copytree(root, broken)
     (broken / "ranker" / "model_params.npz").write_bytes(b"PK\x03\x04 nothing")
+    with np.load(root / "sports_corpus.npz", allow_pickle=True) as file:
+        corpus = dict(file)
+    corpus["candidate_representations"][7, 2] = np.nan
+    np.savez(tmp_path / "nan.npz", **corpus)
+    unfinished = tmp_path / "unfinished"
+    shutil.copytree(root, unfinished)
+    with np.load(root / "ranker" / "embedding_tables.npz") as file:
+        tables = {key: np.full_like(value, np.inf) for key, value in file.items()}
+    np.savez(unfinished / "ranker" / "embedding_tables.npz", **tables)
     a_file = tmp_path / "file.zip"
     a_file.write_text("hello")
     for arguments, message in (
@@ -274,6 +297,11 @@ def test_bad_input_is_one_line_and_exit_code_2(
         (("--artifacts", root, "--sequence-file", tmp_path), "cannot be opened (Is a directory)"),
         (("--artifacts", root, "--corpus-file", bad_corpus), "c.npz: 'candidate_representations' has shape (1, 5)"),
         (("--artifacts", root, "--corpus-file", bad_sequence), "s.json: is no zip archive"),
+        (
+            ("--artifacts", root, "--corpus-file", tmp_path / "nan.npz"),
+            "nan.npz: 'candidate_representations': row 7 is not finite",
+        ),
+        (("--artifacts", unfinished), "ranker/embedding_tables.npz: holds values that are not finite"),
     ):
         code, out, err = _run(capsys, *arguments)
         complaints = [line for line in err.splitlines() if not line.startswith("[")]

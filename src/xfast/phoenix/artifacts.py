@@ -24,7 +24,7 @@ from xfast.phoenix.config import PhoenixConfig
 from xfast.phoenix.features import Engagements
 from xfast.phoenix.hashing import Kind
 from xfast.phoenix.layout import LOG_TEMPERATURE, TowerName, param_shapes
-from xfast.phoenix.npz import Region, as_float32, float_view, read_npz, write_npz
+from xfast.phoenix.npz import Region, as_float32, float_view, native_order, read_npz, write_npz
 from xfast.phoenix.quantization import Int8Matrix, StoredParams, stored_arrays, take_int8
 
 __all__ = [
@@ -97,6 +97,8 @@ class Corpus:
         What the table of ``xfast rank`` shows.
     topic_ids : i64 [N] or [N, M], optional
         Numeric topics of a post, 0 for none; what a topic filter reads.
+    name : str
+        What errors call it; the file, where it came from one.
     """
 
     post_ids: npt.NDArray[np.uint64]
@@ -104,6 +106,7 @@ class Corpus:
     representations: Array | Int8Matrix
     topics: Array | None = None
     topic_ids: npt.NDArray[np.int64] | None = None
+    name: str = "corpus"
 
     def __post_init__(self) -> None:
         size = len(self.post_ids)
@@ -113,6 +116,8 @@ class Corpus:
                 raise ParameterError(f"{key} has {len(value)} rows, post_ids has {size}")
         if self.representations.ndim != 2:
             raise ParameterError(f"representations has shape {self.representations.shape}, must be (N, D)")
+        if isinstance(self.representations, np.ndarray):
+            object.__setattr__(self, "representations", native_order(self.representations))
 
     def __len__(self) -> int:
         return len(self.post_ids)
@@ -284,7 +289,11 @@ def _read_params(region: Region, shapes: Mapping[str, tuple[int, ...]]) -> Mappi
             stored[key] = take_int8(arrays, key, label) or float_view(arrays[key], label)
     if any(isinstance(value, Int8Matrix) for value in stored.values()):
         return StoredParams(stored)
-    return {key: as_float32(np.asarray(value)) for key, value in stored.items()}
+    params = {key: as_float32(np.asarray(value)) for key, value in stored.items()}
+    for key, value in params.items():
+        if not np.isfinite(value).all():
+            raise ArtifactError(f"{region.name}: {key!r} holds values that are not finite")
+    return params
 
 
 def _unwrap(arrays: dict[str, Array], keys: tuple[str, ...]) -> dict[str, Array]:
@@ -361,7 +370,15 @@ def _read_corpus(region: Region) -> Corpus:
         vectors,
         topics=arrays.get("topics"),
         topic_ids=None if topic_ids is None else topic_ids.astype(np.int64, copy=False),
+        name=region.name,
     )
+
+
+def topic_text(topic: object) -> str:
+    """A corpus's topic as text; none is empty."""
+    if isinstance(topic, bytes):
+        return topic.decode("utf-8", "replace")
+    return "" if topic is None else str(topic)
 
 
 def check_corpus(corpus: Corpus, tower: Tower, file: str) -> None:
@@ -467,7 +484,7 @@ def save_artifacts(
             **stored_arrays("candidate_representations", corpus.representations),
         }
         if corpus.topics is not None:
-            arrays["topics"] = np.array([str(topic) for topic in corpus.topics])
+            arrays["topics"] = np.array([topic_text(topic) for topic in corpus.topics])
         if corpus.topic_ids is not None:
             arrays["topic_ids"] = corpus.topic_ids
         write_npz(root / CORPUS_FILE, arrays, compressed=compressed)

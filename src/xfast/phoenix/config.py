@@ -236,6 +236,8 @@ class PhoenixConfig:
                 document = json.loads(document)
             except ValueError as error:
                 raise ConfigurationError(f"not valid JSON: {error}") from error
+            except RecursionError as error:
+                raise ConfigurationError("not valid JSON: nested too deeply") from error
         if not isinstance(document, Mapping):
             raise ConfigurationError(f"the configuration is a {type(document).__name__}, must be a JSON object")
         rest = dict(document)

@@ -346,7 +346,8 @@ def post_age_bucket(
 
     Bucket 0 stands for an unknown time (0) or a post from the future, the last one for 4,800 minutes and more.
     """
-    impression, created = impression_ts.astype(np.int64), created_ts.astype(np.int64)
+    # In 32 bits, wrapping, as the published code computes it.
+    impression, created = impression_ts.astype(np.int32), created_ts.astype(np.int32)
     minutes = (impression - created) // 60
     bucket = np.clip(minutes // granularity_mins + 1, 0, MAX_POST_AGE_MINUTES // granularity_mins + 1)
     known = (minutes >= 0) & (impression != 0) & (created != 0)

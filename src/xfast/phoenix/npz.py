@@ -29,7 +29,7 @@ from numpy.lib import format as npy
 
 from xfast.errors import ArtifactError
 
-__all__ = ["Region", "as_float32", "float_view", "read_npz", "write_npz"]
+__all__ = ["Region", "as_float32", "float_view", "native_order", "read_npz", "write_npz"]
 
 Array = npt.NDArray[Any]
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
@@ -286,7 +286,7 @@ def float_view(array: Array, label: str) -> Array:
         The dtype holds no floats.
     """
     if array.dtype.kind == "f" and array.dtype.itemsize <= 8:
-        return array
+        return native_order(array)
     if array.dtype.name == "bfloat16":
         return array
     if array.dtype in (np.dtype("V2"), np.dtype("uint16")):
@@ -294,6 +294,11 @@ def float_view(array: Array, label: str) -> Array:
 
         return array.view(ml_dtypes.bfloat16)
     raise ArtifactError(f"{label} has dtype {array.dtype}, must be float32, float16, bfloat16 or float64")
+
+
+def native_order(array: Array) -> Array:
+    """The array in this machine's byte order: native code reads the bytes as they are."""
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def as_float32(array: Array) -> npt.NDArray[np.float32]:

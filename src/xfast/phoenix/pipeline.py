@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from xfast.actions import Vocabulary
-from xfast.errors import ParameterError
-from xfast.phoenix.artifacts import Artifacts, Corpus
+from xfast.errors import ArtifactError, ParameterError
+from xfast.phoenix.artifacts import Artifacts, Corpus, topic_text
 from xfast.phoenix.features import Candidates, Engagements
 from xfast.phoenix.ranker import Ranker, Scores
 from xfast.phoenix.retriever import Retriever
@@ -77,7 +77,7 @@ def topic_labels(corpus: Corpus, rows: npt.NDArray[np.int64]) -> list[str]:
     """Topics of corpus rows as text, empty where the corpus has none."""
     if corpus.topics is None:
         return [""] * len(rows)
-    return ["" if topic is None else str(topic) for topic in corpus.topics[rows]]
+    return [topic_text(topic) for topic in corpus.topics[rows]]
 
 
 def run_pipeline(
@@ -124,6 +124,8 @@ def run_pipeline(
     ranker = Ranker(artifacts.ranker, precision=precision, config_overrides=lengths)
     slots = np.arange(len(hits), dtype=np.int32) % shape.candidate_seq_len
     scores = ranker.score(ranker.encode(engagements), Candidates(hits.post_ids, hits.author_ids, slots=slots))
+    if not np.isfinite(scores.logits).all():
+        raise ArtifactError("ranker/embedding_tables.npz: holds values that are not finite in rows of this request")
     return PipelineResult(
         user_id=engagements.user_id,
         history_items=len(engagements),

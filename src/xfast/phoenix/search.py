@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from xfast.errors import ArtifactError
 from xfast.phoenix import _native, _scan
 from xfast.phoenix.artifacts import Corpus
 from xfast.phoenix.engines import available_threads
@@ -42,7 +43,10 @@ class ExactIndex:
         if vectors.dtype.name not in _STORED or not vectors.flags.c_contiguous:
             vectors = np.ascontiguousarray(vectors, np.float32)
         self._index = _scan.Index(vectors.shape[1], isa or _native.isa())
-        self._index.append(vectors, vectors.view(np.uint8), vectors.dtype.name)
+        try:
+            self._index.append(vectors, vectors.view(np.uint8), vectors.dtype.name)
+        except ValueError as error:
+            raise ArtifactError(f"{corpus.name}: 'candidate_representations': {error}") from error
         self._threads = threads or available_threads()
         self._post_ids = corpus.post_ids
         self._topic_ids = corpus.topic_ids
