@@ -57,19 +57,24 @@ def test_malformed_rows_are_named_and_counted(small: Path) -> None:
             "8\tU9\t11/15/2019 1:00:00 AM\tM1\tN1-0\n"
             "9\tU9\t11/15/2019 13:00:00 AM\t\tN1-0\n"
             "10\tU9\t11/15/2019 1:00:00 AM\t\tN9999999-0\n"
-            "11\tU9\t11/15/2019 1:00:00 AM\tN1 N"
+            "11\tU9\t11/15/2019 1:00:00 AM\tN1 N\n"
+            f"{2**64}\tU9\t11/15/2019 1:00:00 AM\t\tN1-0\n"
+            f"13\tU{'9' * 5000}\t11/15/2019 1:00:00 AM\t\tN1-0\n"
         )
     with (small / "news.tsv").open("a") as file:
         file.write("N1\tsports\tagain\tTitle\t\turl\t[]\t[]\nN5\tnews\tnewsworld\tA title that is cut o")
+    with (small / "news.tsv").open("ab") as file:
+        file.write(b"\nN6\tnews\tnewsworld\tbad byte \xff\t\turl\t[]\t[]\n")
     report = import_mind(small).report
     reasons = {(problem.file, problem.line): problem.reason for problem in report.problems}
-    assert {line for file, line in reasons if file == "behaviors.tsv"} == set(range(4, 12)) and report.bad_rows == 10
+    assert {line for file, line in reasons if file == "behaviors.tsv"} == set(range(4, 14)) and report.bad_rows == 13
     assert reasons["behaviors.tsv", 4].startswith("time is no date") and "U13740" in reasons["behaviors.tsv", 6]
     assert reasons["behaviors.tsv", 9].startswith("time has an hour outside [1, 12]")
     assert reasons["behaviors.tsv", 11].startswith("4 fields instead of 5")
     assert reasons["news.tsv", 3] == "news is listed twice: N1"
     assert reasons["news.tsv", 4].startswith("4 fields instead of 8")
-    assert report.rows == {"behaviors.tsv": 11, "news.tsv": 4}
+    assert reasons["news.tsv", 5].startswith("not utf-8")
+    assert report.rows == {"behaviors.tsv": 13, "news.tsv": 5}
 
 
 def test_nothing_to_read(tmp_path: Path) -> None:

@@ -69,6 +69,9 @@ def test_malformed_rows_are_named_and_counted(small_100k: Path) -> None:
         )
     with (small_100k / "u.item").open("a") as file:
         file.write("1|Again|||u|0|0|0\n4|Short|\n")
+    long = "9" * 5000  # more digits than Python turns into a number
+    with (small_100k / "u.user").open("a") as file:
+        file.write(f"{long}|20|F|other|00000\n8|{long}|F|other|00000\n")
     report = import_movielens(small_100k).report
     reasons = {(problem.file, problem.line): problem.reason for problem in report.problems}
     assert reasons[("u.data", 5)] == "rating is not in [1, 5]: 6"
@@ -77,11 +80,11 @@ def test_malformed_rows_are_named_and_counted(small_100k: Path) -> None:
     assert reasons[("u.data", 8)].startswith("1 fields instead of 4")
     assert {line for file, line in reasons if file == "u.data"} == set(range(5, 14))
     assert reasons[("u.item", 4)] == "item is listed twice: 1"
-    assert ("u.item", 5) in reasons and report.bad_rows == 11
+    assert ("u.item", 5) in reasons and report.bad_rows == 13
     assert reasons["u.data", 13] == "time is not in [846726176, 2147483647]: 880"  # cut off in the middle of the line
     assert report.rows["u.data"] == 13
     assert (
-        "11 rows could not be used" in str(report)
+        "13 rows could not be used" in str(report)
         and report.to_json()["malformed"]["u.item: item is listed twice"] == 1
     )
 

@@ -88,6 +88,30 @@ def test_malformed_rows_are_named_by_line(tables: Path) -> None:
     assert report.bad_rows == 7
 
 
+def test_rows_that_break_the_reader_cost_only_themselves(tables: Path) -> None:
+    with (tables / "posts.csv").open("ab") as file:
+        file.write(
+            b"c,cy,2026-06-01T10:00:00Z,bad \xff byte,,\n"
+            b"d,cy,2026-06-01T10:00:00Z,form\x0cfeed and line\xe2\x80\xa8separator,,\n"
+            b"e,cy,2026-06-01T10:00:00Z," + b"x" * 140_000 + b",,\n"
+            b"f,cy,2026-06-01T10:00:00Z,fine,,\n"
+            b'g,cy,2026-06-01T10:00:00Z,"open,,\nh,cy,2026-06-01T10:00:00Z,lost,,\n'
+        )
+    imported, maps = import_tables(tables / "map.toml")
+    told = {(problem.file, problem.line): problem.reason for problem in imported.report.problems}
+    assert told == {
+        ("posts.csv", 5): "not UTF-8",
+        ("posts.csv", 7): "field larger than field limit (131072)",
+        ("posts.csv", 9): "4 fields instead of 6: a quote runs to line 10",
+    }
+    post = next(ids for ids in maps if ids.namespace == "post")
+    assert imported.events.columns("post")["post_id"].tolist() == [post.id(key) for key in "abdf"]
+    (tables / "log.tsv").write_text('at\twho\tslug\twhat\tms\n1780309000\tcy\ta\tlike\t\n1780309000\t"cy\ta\tlike\t\n')
+    map_file = tables / "map.toml"
+    map_file.write_text(map_file.read_text().replace('file = "log.tsv"', 'file = "log.tsv"\nquote = ""'))
+    assert import_tables(map_file)[0].report.rows["log.tsv"] == 2
+
+
 def test_parquet_tables(tables: Path) -> None:
     pa = pytest.importorskip("pyarrow")
     pq = pytest.importorskip("pyarrow.parquet")

@@ -72,8 +72,10 @@ def earned_follows(
     return EventBatch.of("follow", times_ms[due], user_id=users[due], target_user_id=authors[due])
 
 
-def read_lines(path: Path, report: ImportReport, encoding: str) -> list[str]:
-    """Return the lines of a text file without line ends, counted in the report.
+def read_lines(path: Path, report: ImportReport, encoding: str) -> list[tuple[int, str]]:
+    """Return the lines of a text file with their numbers from 1, without line ends.
+
+    All are counted in the report; those that the encoding cannot read are problems there, and left out.
 
     Raises
     ------
@@ -81,14 +83,29 @@ def read_lines(path: Path, report: ImportReport, encoding: str) -> list[str]:
         The file cannot be read.
     """
     try:
-        text = path.read_bytes().decode(encoding)
-    except (OSError, UnicodeDecodeError) as error:
+        data = path.read_bytes()
+    except OSError as error:
         raise DataError(f"{path}: cannot be read: {error}") from None
-    lines = text.split("\n")
-    if lines and not lines[-1]:
+    lines = data.split(b"\n")
+    if not lines[-1]:
         lines.pop()
     report.rows[path.name] = len(lines)
-    return [line.removesuffix("\r") for line in lines]
+    decoded = []
+    for number, line in enumerate(lines, 1):
+        try:
+            decoded.append((number, line.removesuffix(b"\r").decode(encoding)))
+        except UnicodeDecodeError:
+            report.add(path.name, number, f"not {encoding}", repr(line[:60]))
+    return decoded
+
+
+def whole_number(text: str, below: int) -> int | None:
+    """Return the number that plain digits stand for, or None where there is none, or none below ``below``."""
+    digits = len(str(below))
+    if not (text.isascii() and text.isdecimal()) or len(text.lstrip("0")) > digits:
+        return None
+    number = int(text.lstrip("0") or "0")
+    return number if number < below else None
 
 
 def at_once(values: list[Any], dtype: npt.DTypeLike) -> npt.NDArray[Any]:

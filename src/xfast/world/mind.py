@@ -13,7 +13,7 @@ import numpy.typing as npt
 from xfast.errors import DataError
 from xfast.events import EventBatch
 from xfast.ids import IdMap, snowflake
-from xfast.world.dataset import Imported, at_once, earned_follows, finish, read_lines, replay_shift
+from xfast.world.dataset import Imported, at_once, earned_follows, finish, read_lines, replay_shift, whole_number
 from xfast.world.report import ImportReport
 
 CLICK = 29
@@ -26,9 +26,9 @@ _HISTORY_REQUESTS = 1 << 40  # numbers of the requests that stand for clicks of 
 _NUMBER_LIMIT = 1 << 22  # news numbers go into the sequence bits of a snowflake id
 _UNLISTED = "unlisted"
 
-_NEWS_ID = re.compile(r"N(\d+)", re.ASCII).fullmatch
-_USER_ID = re.compile(r"U(\d+)", re.ASCII).fullmatch
-_SHOWN = re.compile(r"N(\d+)-([01])", re.ASCII).fullmatch
+_NEWS_ID = re.compile(r"N(\d{1,19})", re.ASCII).fullmatch
+_USER_ID = re.compile(r"U(\d{1,19})", re.ASCII).fullmatch
+_SHOWN = re.compile(r"N(\d{1,19})-([01])", re.ASCII).fullmatch
 _TIME = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4}) (\d{1,2}):(\d{2}):(\d{2}) (AM|PM)", re.ASCII).fullmatch
 
 
@@ -142,9 +142,9 @@ def import_mind(path: str | Path) -> Imported:
     return finish(parts, report)
 
 
-def _behaviors(lines: list[str], report: ImportReport) -> _Rows:
+def _behaviors(lines: list[tuple[int, str]], report: ImportReport) -> _Rows:
     rows = _Rows()
-    for number, line in enumerate(lines, 1):
+    for number, line in lines:
         try:
             _behavior(line, rows)
         except ValueError as error:
@@ -159,8 +159,8 @@ def _behavior(line: str, rows: _Rows) -> None:
     if len(parts) != 5:
         raise ValueError(f"{len(parts)} fields instead of 5: {line[:60]!r}")
     impression, who, when, history, shown = parts
-    user = _USER_ID(who)
-    if user is None or not impression.isdecimal():
+    user, request = _USER_ID(who), whole_number(impression, _HISTORY_REQUESTS)
+    if user is None or request is None:
         raise ValueError(f"not an impression number and a user such as U13740: {impression[:20]!r} {who[:20]!r}")
     time = _time_ms(when)
     read = [_NEWS_ID(item) for item in history.split()]
@@ -177,7 +177,7 @@ def _behavior(line: str, rows: _Rows) -> None:
         rows.user.append(who_number)
         rows.news.append(int(match[1]))
         rows.time.append(time)
-        rows.request.append(int(impression))
+        rows.request.append(request)
         rows.position.append(place)
         rows.clicked.append(match[2] == "1")
     earliest = rows.history.get(who_number)
@@ -218,7 +218,7 @@ def _catalogue(path: Path, report: ImportReport) -> dict[int, _News]:
     if not path.is_file():
         return {}
     news: dict[int, _News] = {}
-    for number, line in enumerate(read_lines(path, report, "utf-8"), 1):
+    for number, line in read_lines(path, report, "utf-8"):
         parts = line.split("\t")
         match = _NEWS_ID(parts[0])
         if len(parts) != 8:

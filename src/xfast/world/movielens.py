@@ -13,7 +13,7 @@ import numpy.typing as npt
 from xfast.errors import DataError
 from xfast.events import EventBatch, Ragged
 from xfast.ids import snowflake
-from xfast.world.dataset import Imported, at_once, earned_follows, finish, read_lines, replay_shift
+from xfast.world.dataset import Imported, at_once, earned_follows, finish, read_lines, replay_shift, whole_number
 from xfast.world.report import ImportReport
 
 ACTIONS: dict[int, tuple[int, ...]] = {
@@ -99,7 +99,7 @@ def import_movielens(path: str | Path) -> Imported:
     ratings = _ratings_file(Path(path))
     report = ImportReport(f"movielens {ratings}")
     lines = read_lines(ratings, report, "latin-1")
-    layout = _LAYOUTS["::" if lines and "::" in lines[0] else "\t"]
+    layout = _LAYOUTS["::" if lines and "::" in lines[0][1] else "\t"]
     users, items, stars, seconds, line_numbers = _ratings(lines, layout, ratings.name, report)
     names = _genre_names(ratings.parent, layout)
     catalogue = _items(ratings.parent, layout, names, report)
@@ -149,13 +149,13 @@ def _ratings_file(path: Path) -> Path:
 
 
 def _ratings(
-    lines: list[str], layout: _Layout, file: str, report: ImportReport
+    lines: list[tuple[int, str]], layout: _Layout, file: str, report: ImportReport
 ) -> tuple[
     npt.NDArray[np.uint64], npt.NDArray[np.int64], npt.NDArray[np.int8], npt.NDArray[np.int64], npt.NDArray[np.uint64]
 ]:
-    good = re.compile(layout.separator.join([r"(\d+)"] * 4), re.ASCII).fullmatch
+    good = re.compile(layout.separator.join([r"(\d{1,19})"] * 4), re.ASCII).fullmatch
     rows = []
-    for number, line in enumerate(lines, 1):
+    for number, line in lines:
         match = good(line)
         if match is None:
             found = line.split(layout.separator)
@@ -199,7 +199,7 @@ def _items(folder: Path, layout: _Layout, names: tuple[str, ...], report: Import
         return {}
     parse = _item_100k if layout.separator == "\t" else _item_1m
     items: dict[int, _Item] = {}
-    for line_number, line in enumerate(read_lines(path, report, "latin-1"), 1):
+    for line_number, line in read_lines(path, report, "latin-1"):
         try:
             number, item = parse(line, names)
         except ValueError as error:
@@ -215,18 +215,20 @@ def _items(folder: Path, layout: _Layout, names: tuple[str, ...], report: Import
 def _item_100k(line: str, names: tuple[str, ...]) -> tuple[int, _Item]:
     number, title, *rest = line.split("|")
     flags = rest[3:]
-    if not number.isdecimal() or len(flags) != len(names) or not set(flags) <= {"0", "1"}:
+    known = whole_number(number, _MAX_ITEM + 1)
+    if known is None or len(flags) != len(names) or not set(flags) <= {"0", "1"}:
         raise ValueError(f"not number|title|date|date|url and {len(names)} genre flags")
-    return int(number), _Item(title, tuple(genre for genre, flag in enumerate(flags) if flag == "1"))
+    return known, _Item(title, tuple(genre for genre, flag in enumerate(flags) if flag == "1"))
 
 
 def _item_1m(line: str, names: tuple[str, ...]) -> tuple[int, _Item]:
     number, _, rest = line.partition("::")
     title, separator, genres = rest.rpartition("::")
-    if not number.isdecimal() or not separator:
+    known = whole_number(number, _MAX_ITEM + 1)
+    if known is None or not separator:
         raise ValueError("not number::title::genres")
     try:
-        return int(number), _Item(title, tuple(sorted(names.index(genre) for genre in genres.split("|"))))
+        return known, _Item(title, tuple(sorted(names.index(genre) for genre in genres.split("|"))))
     except ValueError:
         raise ValueError("a genre is not one of the 18") from None
 
@@ -240,12 +242,13 @@ def _profiles(
     path = folder / layout.users
     column: Callable[[list[str]], str] = (lambda row: row[1]) if layout.separator == "\t" else (lambda row: row[2])
     if path.is_file():
-        for line_number, line in enumerate(read_lines(path, report, "latin-1"), 1):
+        for line_number, line in read_lines(path, report, "latin-1"):
             row = line.split("|" if layout.separator == "\t" else "::")
-            if len(row) != 5 or not row[0].isdecimal() or not column(row).isdecimal():
+            number, age = (whole_number(row[0], STUDIO), whole_number(column(row), 200)) if len(row) == 5 else (0, None)
+            if number is None or age is None:
                 report.add(path.name, line_number, "not a user with 5 fields and an age", repr(line[:60]))
             else:
-                ages[int(row[0])] = int(column(row))
+                ages[number] = age
     return EventBatch.of(
         "profile",
         times[first],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,8 +26,10 @@ _UNITS = {"s": 1_000.0, "ms": 1.0, "us": 1e-3, "ns": 1e-6}
 _WEEK_MS = 7 * 86_400_000
 _LIMITS = {"int32": (-(2**31), 2**31 - 1), "int64": (-(2**63), 2**63 - 1), "uint64": (-(2**63), 2**64 - 1)}
 _TRUE, _FALSE = {"true", "1", "yes", "t", "y"}, {"false", "0", "no", "f", "n", ""}
-_TABLE_KEYS = {"file", "kind", "columns", "values", "where", "delimiter"}
+_TABLE_KEYS = {"file", "kind", "columns", "values", "where", "delimiter", "quote"}
 _COLUMN_KEYS = {"column", "unit", "ids", "names", "separator"}
+
+_SURROGATE = re.compile("[\udc80-\udcff]").search
 
 Parser = Callable[[Any], Any]
 
@@ -50,6 +53,7 @@ class _Table:
     values: Mapping[str, Any]
     where: Mapping[str, tuple[str, ...]]
     delimiter: str
+    quote: str
 
 
 def import_tables(path: str | Path, *, ids: str | Path | None = None) -> tuple[Imported, list[IdMap]]:
@@ -156,7 +160,10 @@ def _table(entry: Any, source: Path, number: int, maps: _Maps) -> _Table:
     delimiter = entry.get("delimiter", "\t" if path.suffix in (".tsv", ".tab") else ",")
     if not isinstance(delimiter, str) or len(delimiter) != 1:
         raise ConfigurationError(f"{where}: delimiter is {delimiter!r}, must be one character")
-    return _Table(path, kind, read, values, wanted, delimiter)
+    quote = entry.get("quote", '"')
+    if not isinstance(quote, str) or len(quote) > 1:
+        raise ConfigurationError(f"{where}: quote is {quote!r}, must be one character, or empty for none")
+    return _Table(path, kind, read, values, wanted, delimiter, quote)
 
 
 def _column(field: str, spec: Any, schema: Field | None, maps: _Maps, where: str) -> _Column:
@@ -348,24 +355,42 @@ def _read(table: _Table, report: ImportReport) -> tuple[list[str], Iterator[tupl
     try:
         if table.path.suffix == ".parquet":
             return _read_parquet(table.path, report)
-        text = table.path.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        # Bytes that are no UTF-8 become lone surrogates, so that only their rows are lost.
+        text = table.path.read_bytes().decode("utf-8-sig", "surrogateescape")
+    except OSError as error:
         raise DataError(f"{table.path}: cannot be read: {error}") from None
-    reader = csv.reader(text.splitlines(keepends=True), delimiter=table.delimiter)
-    header = next(reader, [])
+    quoting = csv.QUOTE_MINIMAL if table.quote else csv.QUOTE_NONE
+    # Not splitlines(): it also splits at form feeds and the like, which texts may hold.
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter=table.delimiter, quotechar=table.quote or None, quoting=quoting
+    )
+    try:
+        header = next(reader, [])
+    except csv.Error as error:
+        raise DataError(f"{table.path}: line 1 is no header: {error}") from None
     return header, _csv_rows(reader, header, table.path.name, report)
 
 
 def _csv_rows(reader: Any, header: list[str], file: str, report: ImportReport) -> Iterator[tuple[int, Sequence[Any]]]:
     count = 0
-    line = reader.line_num + 1
-    for row in reader:
-        count += 1
-        if len(row) == len(header):
-            yield line, row
-        else:
-            report.add(file, line, f"{len(row)} fields instead of {len(header)}")
+    while True:
         line = reader.line_num + 1
+        try:
+            row = next(reader)
+        except StopIteration:
+            break
+        except csv.Error as error:
+            count += 1
+            report.add(file, line, str(error))
+            continue
+        count += 1
+        if len(row) != len(header):
+            swallowed = f"a quote runs to line {reader.line_num}" if reader.line_num > line else ""
+            report.add(file, line, f"{len(row)} fields instead of {len(header)}", swallowed)
+        elif any(not value.isascii() and _SURROGATE(value) for value in row):
+            report.add(file, line, "not UTF-8")
+        else:
+            yield line, row
     report.rows[file] = count
 
 
