@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -359,7 +359,7 @@ def _read(table: _Table, report: ImportReport) -> tuple[list[str], Iterator[tupl
         text = table.path.read_bytes().decode("utf-8-sig", "surrogateescape")
     except OSError as error:
         raise DataError(f"{table.path}: cannot be read: {error}") from None
-    quoting = csv.QUOTE_MINIMAL if table.quote else csv.QUOTE_NONE
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if table.quote else csv.QUOTE_NONE
     # Not splitlines(): it also splits at form feeds and the like, which texts may hold.
     reader = csv.reader(
         io.StringIO(text, newline=""), delimiter=table.delimiter, quotechar=table.quote or None, quoting=quoting
