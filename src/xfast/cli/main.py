@@ -18,7 +18,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "import": ("xfast.cli.import_events", "turn data sets, your own tables or a synthetic network into events"),
     "train": ("xfast.cli.train", "train a ranker or a retrieval model on events"),
     "eval": ("xfast.cli.eval", "measure trained models: actions, recall, the next post beside the baselines"),
-    "serve": ("xfast.cli.serve", "run a service: the in-network store"),
+    "serve": ("xfast.cli.serve", "run a service: the in-network store, or the models"),
     "rank": ("xfast.cli.rank", "retrieve and rank with published model files, as the published pipeline does"),
     "quantize": ("xfast.cli.quantize", "write model files with int8 weights and tables, and report their sizes"),
     "research": ("xfast.cli.research", "run the preference experiments and compare them with published numbers"),

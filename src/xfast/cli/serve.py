@@ -8,6 +8,7 @@ from importlib import import_module
 # What -> (module with `add_arguments(parser)` and `run(args) -> int`, one-line help).
 SERVICES: dict[str, tuple[str, str]] = {
     "thunder": ("xfast.cli.serve_thunder", "the in-network post store over gRPC, or the feeder of its topic"),
+    "phoenix": ("xfast.cli.serve_phoenix", "ranking and retrieval models over gRPC"),
 }
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from xfast.errors import DataError
 
 FOLDER = Path(__file__).resolve().parent
-PROTOS = ("network_event.proto", "in_network_event.proto", "in_network_service.proto")
+PROTOS = ("network_event.proto", "in_network_event.proto", "in_network_service.proto", "phoenix_service.proto")
 
 
 def generate() -> bytes:

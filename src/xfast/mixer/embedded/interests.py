@@ -13,7 +13,7 @@ import numpy.typing as npt
 from xfast.errors import ParameterError
 from xfast.ids import as_uint64
 from xfast.mixer.clients import Retrieval, RetrievalRequest
-from xfast.mixer.embedded.models import fit_sequence, model_of
+from xfast.phoenix.clusters import fit_sequence, model_of
 
 if TYPE_CHECKING:
     from xfast.phoenix import Retriever
@@ -82,7 +82,7 @@ class InterestRetrieval:
         excluded = np.union1d(as_uint64(request.query.seen_ids), sequence.post_ids)
         hits = retriever.search(queries, request.max_results, exclude_ids=excluded)
         # Column by column: every interest's best, then every interest's second, …; a post counts where it came first.
-        posts, authors, scores = (table.T.ravel() for table in (hits.post_ids, hits.author_ids, hits.scores))
+        posts, authors, scores = hits.post_ids.T.ravel(), hits.author_ids.T.ravel(), hits.scores.T.ravel()
         _, first = np.unique(posts, return_index=True)
         chosen = np.sort(first)[: request.max_results]
         return Retrieval(posts[chosen], authors[chosen], scores=scores[chosen])

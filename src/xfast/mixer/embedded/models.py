@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from xfast.errors import ConfigurationError
 from xfast.ids import as_int64, as_uint64
 from xfast.mixer.clients import InNetworkPosts, Prediction, PredictRequest, Retrieval, RetrievalRequest
+from xfast.phoenix.clusters import fit_sequence, model_of
 
 if TYPE_CHECKING:
-    from xfast.phoenix import Ranker, Retriever
+    from xfast.phoenix import Candidates, Ranker, Retriever
     from xfast.thunder import PostStore
 
-__all__ = ["LocalRanker", "LocalRetrieval", "LocalThunder", "fit_sequence", "model_of"]
+__all__ = ["LocalRanker", "LocalRetrieval", "LocalThunder", "candidates_of"]
 
 U64 = npt.NDArray[np.uint64]
 
@@ -56,12 +56,20 @@ class LocalThunder:
         )
 
 
-def model_of(models: Mapping[str, Any], cluster: str) -> Any:
-    """The model of a cluster; an entry ``"*"`` serves every cluster without its own."""
-    model = models.get(cluster, models.get("*"))
-    if model is None:
-        raise ConfigurationError(f"no model serves cluster {cluster!r}, models exist for {sorted(models)}")
-    return model
+def candidates_of(request: PredictRequest) -> Candidates:
+    """The original posts of a request, each once, with surface, impression and creation time."""
+    from xfast.phoenix import Candidates
+
+    batch, now_ms = request.candidates, request.query.request_time_ms
+    ids, first = np.unique(batch.original_id, return_index=True)
+    ages, known = batch.ages_ms(now_ms)
+    return Candidates(
+        ids,
+        batch.original_author_id[first],
+        product_surface=np.full(len(ids), request.product_surface, np.int32),
+        impression_ts=np.full(len(ids), now_ms // 1_000, np.int32),
+        created_ts=np.where(known, (now_ms - ages) // 1_000, 0)[first].astype(np.int32),
+    )
 
 
 class LocalRanker:
@@ -78,23 +86,11 @@ class LocalRanker:
         return await asyncio.to_thread(self._predict, request)
 
     def _predict(self, request: PredictRequest) -> Prediction:
-        from xfast.phoenix import Candidates
-
         ranker = model_of(self._rankers, request.cluster)
-        batch, now_ms = request.candidates, request.query.request_time_ms
-        ids, first = np.unique(batch.original_id, return_index=True)
-        ages, known = batch.ages_ms(now_ms)
-        created = np.where(known, (now_ms - ages) // 1_000, 0)[first].astype(np.int32)
-        candidates = Candidates(
-            ids,
-            batch.original_author_id[first],
-            product_surface=np.full(len(ids), request.product_surface, np.int32),
-            impression_ts=np.full(len(ids), now_ms // 1_000, np.int32),
-            created_ts=created,
-        )
+        candidates = candidates_of(request)
         context = ranker.encode(fit_sequence(request.sequence, ranker.config.num_actions), keep="newest")
         scores = ranker.score(context, candidates)
-        return Prediction(ids, None, scores.continuous, scores.probabilities)
+        return Prediction(candidates.post_ids, None, scores.continuous, scores.probabilities)
 
 
 class LocalRetrieval:
@@ -117,12 +113,3 @@ class LocalRetrieval:
             topic_ids=list(request.topic_ids) or None,
         )
         return Retrieval(hits.post_ids, hits.author_ids, scores=hits.scores)
-
-
-def fit_sequence(sequence: Any, num_actions: int) -> Any:
-    """A history cut to the action columns that a model has."""
-    if sequence.actions.shape[1] <= num_actions:
-        return sequence
-    from dataclasses import replace
-
-    return replace(sequence, actions=np.ascontiguousarray(sequence.actions[:, :num_actions]))
