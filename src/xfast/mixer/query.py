@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -197,7 +196,7 @@ class ScoredPostsQuery:
         for name in self.__slots__:
             setattr(twin, name, getattr(self, name))
         # Hydrators of the graph write into it one list at a time.
-        twin.user_features = copy.copy(self.user_features)
+        twin.user_features = replace(self.user_features)
         return twin
 
     def checked(self) -> Self:

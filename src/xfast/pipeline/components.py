@@ -237,15 +237,18 @@ class Selection:
 def descending(scores: npt.NDArray[Any]) -> Indices:
     """Row order by score, highest first; equal scores, and NaN against anything, keep their order."""
     if not np.isnan(scores).any():
-        return np.argsort(-scores, kind="stable")
+        # NumPy's fast sort is not stable; where no two scores are equal, that does not matter.
+        order = np.argsort(-scores)
+        ranked = scores[order]
+        return np.argsort(-scores, kind="stable") if (ranked[1:] == ranked[:-1]).any() else order
     # "NaN equals everything" is not an order; a plain insertion sort is what gives it a defined outcome.
-    order: list[int] = []
+    places: list[int] = []
     for row, score in enumerate(scores.tolist()):
-        place = len(order)
-        while place > 0 and scores[order[place - 1]] < score:
+        place = len(places)
+        while place > 0 and scores[places[place - 1]] < score:
             place -= 1
-        order.insert(place, row)
-    return np.array(order, np.int64)
+        places.insert(place, row)
+    return np.array(places, np.int64)
 
 
 class Selector(Component[Q], Generic[Q, B]):

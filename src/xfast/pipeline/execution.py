@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
@@ -12,6 +11,7 @@ from typing import Any
 
 from xfast.errors import XfastError
 from xfast.pipeline.components import Component, Policy
+from xfast.pipeline.eager import is_awaitable
 
 __all__ = ["Breaker", "Call", "CircuitOpenError", "DeadlineError", "Outcome", "run_concurrently"]
 
@@ -119,7 +119,7 @@ def _run_inline(call: Call, outcome: Outcome, began: float, timer: Timer) -> Any
     """Run a plain or eager function; returns an awaitable where there is something to wait for."""
     try:
         value = call.function()
-        if inspect.isawaitable(value):
+        if is_awaitable(value):
             return value
         outcome.value = value
     except Exception as error:
@@ -182,7 +182,7 @@ def _threaded(executor: Executor | None, call: Call) -> Callable[[], Awaitable[A
 
     async def start() -> Any:
         value = await asyncio.get_running_loop().run_in_executor(executor, call.function)
-        return await value if inspect.isawaitable(value) else value
+        return await value if is_awaitable(value) else value
 
     return start
 
@@ -193,6 +193,6 @@ def _once(awaitable: Awaitable[Any], again: Callable[[], Any]) -> Callable[[], A
 
     async def start() -> Any:
         value = first.pop() if first else again()
-        return await value if inspect.isawaitable(value) else value
+        return await value if is_awaitable(value) else value
 
     return start

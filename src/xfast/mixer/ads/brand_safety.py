@@ -61,8 +61,6 @@ def compute_verdict(labels: Collection[str], post_id: int) -> BrandSafetyVerdict
     return _verdict(frozenset(labels), post_id >= PTOS_FIRST_ID)
 
 
-# Most posts of a page carry the same few labels.
-@lru_cache(maxsize=4_096)
 def _verdict(names: frozenset[str], needs_review: bool) -> BrandSafetyVerdict:
     if names & _MEDIUM_RISK or not names & _REVIEWED:
         return BrandSafetyVerdict.MEDIUM_RISK
@@ -93,25 +91,26 @@ def candidate_brand_safety(
     primary = labels.get(original_id, ())
     if isinstance(primary, Exception):
         raise primary
-    verdict = compute_verdict([label.label_type for label in primary], original_id)
-    found = list(primary)
-    if quoted_id is not None:
-        quoted = labels.get(quoted_id, ())
-        if isinstance(quoted, Exception):
-            verdict = worst(verdict, BrandSafetyVerdict.MEDIUM_RISK)
-        else:
-            verdict = worst(verdict, compute_verdict([label.label_type for label in quoted], quoted_id))
-            found += quoted
-    return verdict, merge_labels(found)
+    if quoted_id is None:
+        return _verdict_and_labels(tuple(primary), original_id >= PTOS_FIRST_ID)
+    verdict, _ = _verdict_and_labels(tuple(primary), original_id >= PTOS_FIRST_ID)
+    quoted = labels.get(quoted_id, ())
+    if isinstance(quoted, Exception):
+        return worst(verdict, BrandSafetyVerdict.MEDIUM_RISK), merge_labels(primary)
+    other, _ = _verdict_and_labels(tuple(quoted), quoted_id >= PTOS_FIRST_ID)
+    return worst(verdict, other), merge_labels([*primary, *quoted])
+
+
+# Most posts of a page carry the same few labels.
+@lru_cache(maxsize=4_096)
+def _verdict_and_labels(
+    labels: tuple[PostLabel, ...], needs_review: bool
+) -> tuple[BrandSafetyVerdict, tuple[SafetyLabel, ...]]:
+    return _verdict(frozenset(label.label_type for label in labels), needs_review), merge_labels(labels)
 
 
 def merge_labels(labels: Sequence[PostLabel]) -> tuple[SafetyLabel, ...]:
     """One label per type, the first given, sorted by numeric type."""
-    return _merged(tuple(labels))
-
-
-@lru_cache(maxsize=4_096)
-def _merged(labels: tuple[PostLabel, ...]) -> tuple[SafetyLabel, ...]:
     first: dict[str, PostLabel] = {}
     for label in labels:
         first.setdefault(label.label_type, label)

@@ -30,10 +30,10 @@ async def brand_safety_columns(batch: CandidateBatch, client: LabelsClient) -> H
     found = np.full(len(batch), None, np.object_)
     ok = np.ones(len(batch), np.bool_)
     errors: dict[int, str] = {}
-    for row in range(len(batch)):
+    quoted_ids = [other if set_ else None for other, set_ in zip(quoted.tolist(), has_quote.tolist(), strict=True)]
+    for row, (original, other) in enumerate(zip(originals.tolist(), quoted_ids, strict=True)):
         try:
-            other = int(quoted[row]) if has_quote[row] else None
-            verdicts[row], found[row] = candidate_brand_safety(int(originals[row]), other, labels)
+            verdicts[row], found[row] = candidate_brand_safety(original, other, labels)
         except Exception as error:
             ok[row], errors[row] = False, str(error)
     return Hydration({"brand_safety_verdict": Column(verdicts, ok), "safety_labels": Column(found, ok)}, ok, errors)

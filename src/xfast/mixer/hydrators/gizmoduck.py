@@ -12,7 +12,7 @@ from xfast.mixer.candidates import CandidateBatch
 from xfast.mixer.clients import UserProfiles, UsersClient, answer
 from xfast.mixer.query import ScoredPostsQuery
 from xfast.mixer.quirks import Quirks
-from xfast.pipeline import CachedHydrator, CacheStore, Column, Hydration, eager
+from xfast.pipeline import CachedHydrator, CacheStore, Column, Hydration, Mask, eager
 
 
 class GizmoduckHydrator(CachedHydrator[ScoredPostsQuery, CandidateBatch]):
@@ -60,24 +60,36 @@ class GizmoduckHydrator(CachedHydrator[ScoredPostsQuery, CandidateBatch]):
         users: UserProfiles = await answer(self._client.users(wanted))
         own, other = places[: len(missing)], np.zeros(len(missing), np.int64)
         other[is_retweet] = places[len(missing) :]
-        failed = np.zeros(len(wanted), np.bool_)
-        failed[list(users.failed)] = True
-        bad = failed[own] | (failed[other] & is_retweet)
-        errors = {
-            row: users.failed[int(own[row])] if failed[own[row]] else users.failed[int(other[row])]
-            for row in np.flatnonzero(bad).tolist()
-        }
+        bad, errors = self._failures(users, own, other, is_retweet)
         followers, names = users.followers_counts[own], users.screen_names[own]
-        original_names = users.screen_names[other]
+        original_names, has_original = np.full(len(missing), None, np.object_), np.zeros(len(missing), np.bool_)
+        if is_retweet.any():
+            original_names = users.screen_names[other]
+            has_original = is_retweet & present(original_names)
         verified, protected = users.verified[own], users.protected[own]
         return Hydration(
             {
                 "author_followers_count": Column(followers.astype(np.int32), followers >= 0),
                 "author_screen_name": Column(names, present(names)),
-                "retweeted_screen_name": Column(original_names, is_retweet & (present(original_names))),
+                "retweeted_screen_name": Column(original_names, has_original),
                 "author_verified": Column(verified == 1, verified >= 0),
                 "author_protected": Column(protected == 1, protected >= 0),
             },
             ~bad,
             errors,
         )
+
+    @staticmethod
+    def _failures(
+        users: UserProfiles, own: npt.NDArray[np.int64], other: npt.NDArray[np.int64], is_retweet: Mask
+    ) -> tuple[Mask, dict[int, str]]:
+        """Rows of which either user failed, and why."""
+        bad = np.zeros(len(own), np.bool_)
+        if not users.failed:
+            return bad, {}
+        failed = np.zeros(len(users.screen_names), np.bool_)
+        failed[list(users.failed)] = True
+        bad = failed[own] | (failed[other] & is_retweet)
+        return bad, {
+            row: users.failed[int(own[row] if failed[own[row]] else other[row])] for row in np.flatnonzero(bad).tolist()
+        }

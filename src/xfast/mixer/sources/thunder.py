@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from xfast.errors import ConfigurationError
 from xfast.ids import as_uint64
-from xfast.mixer.candidates import CandidateBatch
+from xfast.mixer.candidates import CandidateBatch, empty_lists
 from xfast.mixer.clients import ThunderClient, answer
 from xfast.mixer.enums import ServedType
 from xfast.mixer.query import ScoredPostsQuery
@@ -27,6 +27,8 @@ def thunder_ancestors(parents: npt.NDArray[np.int64], roots: npt.NDArray[np.int6
         Signed ids; 0 and negative ones mean none.
     """
     is_reply = parents > 0
+    if not is_reply.any():
+        return empty_lists(len(parents))
     has_root = is_reply & (roots > 0) & (roots != parents)
     pairs = np.stack([parents, roots], axis=1)
     offsets = np.zeros(len(parents) + 1, np.int64)
