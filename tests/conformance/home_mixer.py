@@ -72,7 +72,8 @@ Suite = Callable[["Inputs"], dict[str, Any]]
 
 SUITES: dict[str, Suite] = {}
 
-QUERY_FIELDS = {field.name for field in fields(ScoredPostsQuery)}
+# ``is_shadow_traffic`` is a property here: sampled from the request id unless ``shadow_traffic`` says otherwise.
+QUERY_FIELDS = {field.name for field in fields(ScoredPostsQuery)} | {"is_shadow_traffic"}
 FEATURE_FIELDS = {field.name for field in fields(UserFeatures)} - QUERY_FIELDS
 ID_LISTS = {"seen_ids", "served_ids", "impressed_post_ids"}
 GRAPH_LISTS = {"blocked_user_ids", "muted_user_ids", "followed_user_ids", "subscribed_user_ids"}
@@ -129,7 +130,21 @@ def build_query(values: Mapping[str, Any]) -> ScoredPostsQuery:
         elif name == "params":
             query.params = query.params.override(value or {})
         elif name == "decider":
-            query.decider = None if value is None else Decider({key: float(share) for key, share in value.items()})
+            shares = dict.fromkeys(value, 1.0) if isinstance(value, list) else value
+            query.decider = None if value is None else Decider({key: float(share) for key, share in shares.items()})
+        elif name == "is_shadow_traffic":
+            query.shadow_traffic = value
+        elif name == "bloom_filter_entries":
+            query.bloom_filter_entries = [
+                BloomFilterEntry(as_uint64(e["bloom_filter"]), e["size_cap"], e["false_positive_rate"])
+                for e in value or ()
+            ]
+        elif name in ("viewer_minhash", "followed_grok_topics", "inferred_grok_topics", "followed_starter_packs"):
+            kind = np.uint64 if name == "viewer_minhash" else np.bool_
+            setattr(query, name, None if value is None else np.array(value, kind))
+        elif name == "in_network_replies":
+            authors = as_uint64([reply["author_id"] for reply in value or ()])
+            query.in_network_replies.set(authors, as_uint64([reply["in_reply_to_tweet_id"] for reply in value or ()]))
         elif name == "cursor":
             query.cursor = None if value is None else Cursor(str(value))
         elif value is not None or name == "follower_count":

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from functools import wraps
 from types import coroutine
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeGuard, TypeVar, cast
 
 __all__ = ["answer", "answers", "eager", "is_awaitable"]
 
@@ -19,8 +19,8 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 
-def is_awaitable(value: Any) -> bool:
-    """Whether ``await value`` works; for coroutines and futures what ``inspect.isawaitable`` says, four times faster."""
+def is_awaitable(value: Any) -> TypeGuard[Awaitable[Any]]:
+    """Whether ``await value`` works; of coroutines and futures ``inspect.isawaitable`` says the same, more slowly."""
     return hasattr(value, "__await__")
 
 
@@ -37,7 +37,7 @@ async def answer(value: T | Awaitable[T], *, deadline_ms: float | None = None) -
         async with asyncio.timeout(None if deadline_ms is None else deadline_ms / 1_000):
             waited: T = await value
         return waited
-    return value
+    return cast(T, value)
 
 
 async def answers(*values: Any) -> tuple[Any, ...]:

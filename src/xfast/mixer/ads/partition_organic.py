@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from xfast.mixer.ads.blender import AdsBlender, Blend, ads_spacing, is_avoided
 from xfast.mixer.clients import AdInfo
 from xfast.mixer.enums import BrandSafetyRisk, BrandSafetyVerdict
 from xfast.mixer.items import ScoredPost
+from xfast.pipeline import descending
 from xfast.text import KeywordMatcher
 
 __all__ = ["PartitionOrganic", "ad_drop_reason"]
 
+_BITS = 2**64 - 1
 #: Ads of these risks do not stand beside low-risk posts.
 _CAREFUL = frozenset({BrandSafetyRisk.LOW.value, BrandSafetyRisk.IAS.value})
 
@@ -35,7 +39,8 @@ def ad_drop_reason(ad: AdInfo, neighbours: Sequence[ScoredPost], *, unlabelled_i
             risky.add(BrandSafetyVerdict.UNSPECIFIED)
         if any(post.brand_safety_verdict in risky for post in neighbours):
             return "bsr_low"
-    if ad.handles and any(post.author_id in ad.handles for post in neighbours):
+    # Handles are signed ids, authors unsigned ones: compared after a bit-cast, like all lists of users.
+    if ad.handles and not {h & _BITS for h in ad.handles}.isdisjoint(post.author_id & _BITS for post in neighbours):
         return "handle"
     if ad.keywords and any(KeywordMatcher(ad.keywords).match([post.tweet_text for post in neighbours])):
         return "keyword"
@@ -98,4 +103,4 @@ class PartitionOrganic(AdsBlender):
 
 
 def _by_score(posts: Sequence[ScoredPost]) -> list[ScoredPost]:
-    return sorted(posts, key=lambda post: -post.score)
+    return [posts[row] for row in descending(np.array([post.score for post in posts], np.float64)).tolist()]

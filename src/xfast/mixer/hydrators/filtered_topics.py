@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from xfast.mixer.candidates import CandidateBatch
-from xfast.mixer.clients import PostsClient, answer
+from xfast.mixer.clients import PostsClient
 from xfast.mixer.query import ScoredPostsQuery
 from xfast.mixer.topics import TopicExperiment, resolve_experiment
-from xfast.pipeline import Hydration, Hydrator, Ragged, eager
+from xfast.pipeline import Hydration, Hydrator, Ragged, answers, eager
 
 
 def topic_experiment(query: ScoredPostsQuery) -> TopicExperiment:
@@ -41,11 +41,13 @@ class FilteredTopicsHydrator(Hydrator[ScoredPostsQuery, CandidateBatch]):
     @eager
     async def hydrate(self, query: ScoredPostsQuery, batch: CandidateBatch) -> Hydration:
         experiment = topic_experiment(query)
-        columns = {"filtered_topic_ids": await self._topics(batch, experiment)}
+        wanted = {"filtered_topic_ids": experiment}
         if experiment != TopicExperiment.Unfiltered:
-            columns["unfiltered_topic_ids"] = await self._topics(batch, TopicExperiment.Unfiltered)
-        return Hydration(columns)
+            wanted["unfiltered_topic_ids"] = TopicExperiment.Unfiltered
+        originals = batch.original_id
+        found = await answers(*(self._client.topics(originals, int(labels)) for labels in wanted.values()))
+        return Hydration({name: _labelled(lists) for name, lists in zip(wanted, found, strict=True)})
 
-    async def _topics(self, batch: CandidateBatch, experiment: TopicExperiment) -> Ragged:
-        lists: list[Any] = list(await answer(self._client.topics(batch.original_id, int(experiment))))
-        return Ragged.from_lists([topics if topics else None for topics in lists], np.int64)
+
+def _labelled(lists: Sequence[Sequence[int] | None]) -> Ragged:
+    return Ragged.from_lists([topics if topics else None for topics in lists], np.int64)

@@ -37,7 +37,8 @@ def offset_scores(combined: npt.ArrayLike, *, negative_sum: float, total_sum: fl
     """
     values = np.asarray(combined, np.float64)
     if total_sum == 0:
-        return np.maximum(values, 0.0)
+        # Of NaN and 0 the release takes 0.
+        return np.fmax(values, 0.0)
     return np.where(values < 0, (values + negative_sum) / total_sum * offset, values + offset)
 
 

@@ -64,5 +64,5 @@ class BlenderSelector(Selector[ScoredPostsQuery, FeedItems]):
     def assemble(self, query: ScoredPostsQuery, batch: FeedItems) -> tuple[FeedItems, FeedItems]:
         made = self.blend(query.params, batch.items)
         # Placeholders, as in the release: they are only counted.
-        lost = [FeedItem()] * (made.lost_posts + made.lost_ads)
-        return FeedItems(made.items), FeedItems(lost)
+        lost_posts, lost_ads = [FeedItem(ScoredPost(0))] * made.lost_posts, [FeedItem(AdInfo(0))] * made.lost_ads
+        return FeedItems(made.items), FeedItems([*lost_posts, *lost_ads])
