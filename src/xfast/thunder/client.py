@@ -8,20 +8,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from xfast.errors import XfastError
 from xfast.ids import as_int64, as_uint64
+from xfast.rpc import RemoteError, import_grpc
 from xfast.thunder import _wire
-from xfast.thunder.service import METHOD, _grpc
+from xfast.thunder.service import METHOD
 
 PostColumns = dict[str, npt.NDArray[np.int64] | npt.NDArray[np.bool_]]
 
 
-class ThunderUnavailableError(XfastError):
+class ThunderUnavailableError(RemoteError):
     """The service did not answer; ``code`` is the name of the gRPC status, such as ``"RESOURCE_EXHAUSTED"``."""
-
-    def __init__(self, code: str, details: str) -> None:
-        super().__init__(f"{code}: {details}")
-        self.code = code
 
 
 class ThunderClient:
@@ -36,7 +32,7 @@ class ThunderClient:
     """
 
     def __init__(self, address: str, *, zstd: bool = False) -> None:
-        self._grpc = _grpc()
+        self._grpc = import_grpc()
         self._zstd = zstd
         self._channel = self._grpc.aio.insecure_channel(
             address, options=[("grpc.max_receive_message_length", 64 << 20)]

@@ -13,9 +13,11 @@ import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from xfast.errors import ParameterError, XfastError
+from xfast.errors import ParameterError
+from xfast.events.wire import message_class
+from xfast.rpc import Compression, RpcServer, check_address, import_grpc
 from xfast.thunder import _wire
 from xfast.thunder.clock import Clock, SystemClock
 from xfast.thunder.consumer import Consumer
@@ -52,16 +54,12 @@ class ServiceOptions:
     address: str = "127.0.0.1:0"
     metrics_port: int | None = None
     workers: int = 2
-    compression: Literal["none", "gzip"] = "none"
+    compression: Compression = "none"
     max_message_bytes: int = 4 << 20
     stats_seconds: float = 5.0
 
     def __post_init__(self) -> None:
-        host, _, port = self.address.rpartition(":")
-        if not host or not port.isdigit() or int(port) > 65535:
-            raise ParameterError(f"address is {self.address!r}, must be host:port")
-        if self.metrics_port is not None and not 0 <= self.metrics_port <= 65535:
-            raise ParameterError(f"metrics_port is {self.metrics_port}, must be in [0, 65535] or None")
+        check_address(self.address, self.metrics_port)
         if not 1 <= self.workers <= 256:
             raise ParameterError(f"workers is {self.workers}, must be in [1, 256]")
         if self.compression not in ("none", "gzip"):
@@ -70,14 +68,6 @@ class ServiceOptions:
             raise ParameterError(f"max_message_bytes is {self.max_message_bytes}, must be in [1024, 1073741824]")
         if not 0.01 <= self.stats_seconds <= 3600:
             raise ParameterError(f"stats_seconds is {self.stats_seconds}, must be in [0.01, 3600]")
-
-
-def _grpc() -> Any:
-    try:
-        import grpc
-    except ImportError as error:
-        raise XfastError("the service needs grpcio: pip install 'xfast[serve]'") from error
-    return grpc
 
 
 class ThunderServer:
@@ -101,21 +91,35 @@ class ThunderServer:
         *,
         clock: Clock | None = None,
     ) -> None:
-        self._grpc = _grpc()
+        self._grpc = import_grpc()
         self.lookup = lookup
         self.consumers = tuple(consumers)
         self.options = options or ServiceOptions()
         self.clock: Clock = clock or SystemClock()
         self.metrics = ServiceMetrics(lookup, self.consumers)
-        self.port = 0
-        self.metrics_port: int | None = None
-        self._ready = False
         self._zstd = threading.local()
         self._pool: ThreadPoolExecutor | None = None
-        self._server: Any = None
-        self._health: Any = None
-        self._http: asyncio.Server | None = None
         self._statistics: asyncio.Task[None] | None = None
+        self._rpc = RpcServer(
+            SERVICE,
+            {"GetInNetworkPosts": self._get_in_network_posts},
+            message_class("xfast.thunder.GetInNetworkPostsRequest").DESCRIPTOR.file,
+            address=self.options.address,
+            metrics_port=self.options.metrics_port,
+            render_metrics=self.metrics.render,
+            max_message_bytes=self.options.max_message_bytes,
+            compression=self.options.compression,
+        )
+
+    @property
+    def port(self) -> int:
+        """The gRPC port, once started."""
+        return self._rpc.port
+
+    @property
+    def metrics_port(self) -> int | None:
+        """The port of the metrics page, once started."""
+        return self._rpc.metrics_port
 
     # --- life -----------------------------------------------------------------------------------------------------
 
@@ -127,78 +131,27 @@ class ThunderServer:
         XfastError
             The address cannot be bound.
         """
-        from grpc_health.v1 import health, health_pb2_grpc
-
-        grpc = self._grpc
         self._pool = ThreadPoolExecutor(self.options.workers, thread_name_prefix="xfast-lookup")
-        self._server = grpc.aio.server(
-            options=[
-                ("grpc.max_receive_message_length", self.options.max_message_bytes),
-                ("grpc.so_reuseport", 0),
-            ],
-            compression=grpc.Compression.Gzip if self.options.compression == "gzip" else None,
-        )
-        handler = grpc.unary_unary_rpc_method_handler(self._get_in_network_posts)  # bytes in, bytes out
-        self._server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler(SERVICE, {"GetInNetworkPosts": handler}),)
-        )
-        self._health = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        self._enable_reflection()
-        try:
-            self.port = self._server.add_insecure_port(self.options.address)
-        except RuntimeError as error:
-            raise XfastError(f"address {self.options.address} cannot be bound: {error}") from None
-        await self.set_ready(False)
-        await self._server.start()
-        if self.options.metrics_port is not None:
-            host = self.options.address.rpartition(":")[0].strip("[]")
-            self._http = await asyncio.start_server(self._answer_http, host, self.options.metrics_port)
-            self.metrics_port = self._http.sockets[0].getsockname()[1]
+        await self._rpc.start()
         self._statistics = asyncio.create_task(self._log_statistics())
         logger.info("listening", extra={"port": self.port, "metrics_port": self.metrics_port})
 
-    def _enable_reflection(self) -> None:
-        from google.protobuf import descriptor_pb2, descriptor_pool
-        from grpc_health.v1 import health_pb2
-        from grpc_reflection.v1alpha import reflection, reflection_pb2
-
-        from xfast.events.wire import message_class
-
-        pool = descriptor_pool.DescriptorPool()
-        ours = message_class("xfast.thunder.GetInNetworkPostsRequest").DESCRIPTOR.file
-        for file in (ours, health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR):
-            proto = descriptor_pb2.FileDescriptorProto()
-            file.CopyToProto(proto)
-            pool.Add(proto)
-        names = (SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server, pool=pool)
-
     async def set_ready(self, ready: bool) -> None:
         """Tell health checks whether to send traffic here. Requests are answered in either case."""
-        from grpc_health.v1 import health_pb2
-
-        self._ready = ready
-        status = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
-        for name in ("", SERVICE):
-            await self._health.set(name, status)
+        await self._rpc.set_ready(ready)
 
     async def stop(self, grace: float = 10.0) -> None:
         """Become not ready, refuse new requests, let those in flight finish for ``grace`` seconds, close all."""
-        if self._server is None:
+        if self._pool is None:
             return
         await self.set_ready(False)
         if self._statistics is not None:
             self._statistics.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._statistics
-        await self._server.stop(grace)
-        if self._http is not None:
-            self._http.close()
-            await self._http.wait_closed()
-        if self._pool is not None:
-            self._pool.shutdown(wait=True)
-        self._server = None
+        await self._rpc.stop(grace)
+        self._pool.shutdown(wait=True)
+        self._pool = None
         logger.info("stopped")
 
     # --- one request ----------------------------------------------------------------------------------------------
@@ -311,32 +264,3 @@ class ThunderServer:
                     "ingest": ingest,
                 },
             )
-
-    async def _answer_http(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer one GET: /metrics, /healthz (the process runs) or /readyz (it is caught up)."""
-        try:
-            async with asyncio.timeout(5):
-                head = await reader.readuntil(b"\r\n\r\n")
-            words = head.split(b" ", 2)
-            path = words[1].split(b"?")[0] if len(words) > 2 else b""
-            if path == b"/metrics":
-                status, body = "200 OK", self.metrics.render()
-            elif path == b"/healthz":
-                status, body = "200 OK", b"ok\n"
-            elif path == b"/readyz":
-                status, body = ("200 OK", b"ready\n") if self._ready else ("503 Service Unavailable", b"not ready\n")
-            else:
-                status, body = "404 Not Found", b"/metrics, /healthz, /readyz\n"
-            kind = "text/plain; version=0.0.4; charset=utf-8"
-            writer.write(
-                f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
-                "Connection: close\r\n\r\n".encode()
-                + body
-            )
-            await writer.drain()
-        except (TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ConnectionError):
-            pass  # a client that says nothing sensible gets nothing
-        finally:
-            writer.close()
-            with contextlib.suppress(ConnectionError):
-                await writer.wait_closed()
