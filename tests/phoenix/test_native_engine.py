@@ -203,7 +203,7 @@ def _corpus(rng: np.random.Generator, rows: int, dim: int, dtype: Any) -> Corpus
 def test_scan_finds_exactly_what_a_full_search_finds(isa: str, rows: int, dim: int, dtype: Any) -> None:
     rng = np.random.default_rng(rows)
     corpus = _corpus(rng, rows, dim, dtype)
-    index, reference = ExactIndex(corpus, isa=isa, threads=2), ReferenceIndex(corpus)
+    index, reference = ExactIndex.of(corpus, isa=isa, threads=2), ReferenceIndex(corpus)
     queries = rng.standard_normal((6, dim)).astype(np.float32)
     queries[5] = 0
     excluded = corpus.post_ids[rng.permutation(rows)[: rows // 3]]

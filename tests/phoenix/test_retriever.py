@@ -45,7 +45,7 @@ def test_search_equals_sorting_everything(
     allowed = ~np.isin(corpus.post_ids, np.array(sorted(excluded), np.uint64))
     if topics is not None:
         allowed &= np.isin(topic_ids, sorted(topics - {0})).any(axis=1)
-    found = ExactIndex(corpus).search(
+    found = ExactIndex.of(corpus).search(
         user,
         k,
         exclude_ids=np.array(sorted(excluded), np.uint64),
@@ -121,8 +121,12 @@ def test_bad_arguments_are_named() -> None:
         Retriever(random_tower(CONFIG))
     with pytest.raises(ParameterError, match="index is 'flat', must be 'exact'"):
         Retriever(TOWER, index="flat")
-    with pytest.raises(NotImplementedError, match="index='faiss:Flat'"):
-        Retriever(TOWER, index="faiss:Flat")
+    with pytest.raises(ParameterError, match="index is 'faiss:Nonsense', faiss refuses it"):
+        Retriever(TOWER, corpus, index="faiss:Nonsense")
+    with pytest.raises(ArtifactError, match="corpus: 'candidate_representations': row 1 is not finite"):
+        retriever.append(_corpus(np.array([[0.0] * 8, [np.inf] * 8], np.float32)))
+    with pytest.raises(ArtifactError, match="corpus: 'candidate_representations': row 0 is not finite"):
+        Retriever(TOWER, _corpus(np.full((1, 8), np.nan, np.float32)))
     with pytest.raises(NotImplementedError, match="precision='int8'"):
         Retriever(TOWER, engine="xla", precision="int8")
 

@@ -19,6 +19,7 @@ _HOME = {
     "load_sequence": "artifacts",
     "save_artifacts": "artifacts",
     "PhoenixConfig": "config",
+    "CorpusBuilder": "corpus",
     "ContextCache": "context_cache",
     "dump_context": "context_codec",
     "load_context": "context_codec",
@@ -37,6 +38,7 @@ __all__ = [
     "Context",
     "ContextCache",
     "Corpus",
+    "CorpusBuilder",
     "EmbeddingTables",
     "Engagements",
     "Hits",
@@ -76,6 +78,7 @@ if TYPE_CHECKING:
     from xfast.phoenix.config import PhoenixConfig
     from xfast.phoenix.context_cache import ContextCache
     from xfast.phoenix.context_codec import dump_context, load_context
+    from xfast.phoenix.corpus import CorpusBuilder
     from xfast.phoenix.features import Candidates, Engagements
     from xfast.phoenix.ranker import Context, Ranker, Scores
     from xfast.phoenix.retriever import Hits, Retriever

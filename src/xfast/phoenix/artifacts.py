@@ -122,6 +122,12 @@ class Corpus:
     def __len__(self) -> int:
         return len(self.post_ids)
 
+    @classmethod
+    def empty(cls, width: int) -> Corpus:
+        """No posts yet, vectors of this width, topics possible: what a corpus that is filled later starts as."""
+        ids = np.zeros(0, np.uint64)
+        return cls(ids, ids, np.zeros((0, width), np.float32), topic_ids=np.zeros((0, 1), np.int64))
+
 
 @dataclass(frozen=True, eq=False)
 class Artifacts:
