@@ -359,8 +359,9 @@ class CorpusBuilder:
             return np.zeros(len(ids), bool)
         slots = catalog.find(ids)
         width = max(topics.shape[1], catalog.topic_ids.shape[1])
-        same: Mask = (_widened(catalog.topic_ids[slots], width) == _widened(topics, width)).all(axis=1)
-        return same & (slots >= 0) & (catalog.author_ids[slots] == authors)
+        same_topics = (_widened(catalog.topic_ids[slots], width) == _widened(topics, width)).all(axis=1)
+        same: Mask = same_topics & (slots >= 0) & (catalog.author_ids[slots] == authors)
+        return same
 
     def _deletes(self, columns: Mapping[str, Any], part: slice, time_ms: I64) -> None:
         ids = columns["post_id"][part]

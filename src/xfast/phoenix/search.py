@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xfast.errors import ArtifactError
+from xfast.ids import as_int64
 from xfast.phoenix import _native, _scan
 from xfast.phoenix.artifacts import Corpus
 from xfast.phoenix.engines import available_threads
@@ -137,10 +138,11 @@ class ExactIndex:
         topics = np.zeros((len(posts), 0), np.int64)
         if posts.topic_ids is not None:
             self._has_topics = True
-            topics = np.ascontiguousarray(posts.topic_ids.reshape(len(posts), -1 if len(posts) else 0), np.int64)
-        ids = [np.require(column, np.uint64, ["C", "A"]) for column in (posts.post_ids, posts.author_ids)]
+            topics = np.ascontiguousarray(as_int64(posts.topic_ids).reshape(len(posts), -1 if len(posts) else 0))
+        post_ids, author_ids = (np.require(ids, np.uint64, ["C", "A"]) for ids in (posts.post_ids, posts.author_ids))
+        data = vectors.view(np.uint8)
         try:
-            self._index.append((vectors, scale), vectors.view(np.uint8), vectors.dtype.name, scale, *ids, topics)
+            self._index.append((vectors, scale), data, vectors.dtype.name, scale, post_ids, author_ids, topics)
         except ValueError as error:
             raise ArtifactError(f"{posts.name}: 'candidate_representations': {error}") from error
 
