@@ -56,8 +56,8 @@ class Frozen:
 class Network:
     """A store, Thunder and discovery, fed with the same events, and the feed over them."""
 
-    def __init__(self) -> None:
-        self.store = open_store("sqlite://")
+    def __init__(self, url: str = "sqlite://", **options: Any) -> None:
+        self.store = open_store(url, **options)
         self.thunder = PostStore(clock=Frozen())
         self.discovery = Discovery(clock=lambda: NOW_MS)
         self.models = FakeWorld()
@@ -98,7 +98,13 @@ class Network:
             **changes,
         )
 
-    def feed(self, user: int = VIEWER, explain: bool = False, params: Any = None, **values: Any) -> Any:
+    def feed(self, **values: Any) -> Any:
+        """A page without failures."""
+        result = self.request(**values)
+        assert not result.failures, result.failures
+        return result
+
+    def request(self, user: int = VIEWER, explain: bool = False, params: Any = None, **values: Any) -> Any:
         self.requests += 1
         fields = {key: values.pop(key) for key in list(values) if key in ScoredPostsQuery.__slots__}
         query = ScoredPostsQuery(
@@ -111,7 +117,6 @@ class Network:
         self.pipelines.append(pipeline)
         result = pipeline.run(query)
         pipeline.settle()
-        assert not result.failures, result.failures
         return result
 
     def shown(self, **values: Any) -> list[int]:
