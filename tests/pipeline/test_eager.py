@@ -80,9 +80,22 @@ async def test_the_client_runs_in_a_task_of_the_component_and_its_time_out_spare
 
 
 async def test_eager_components_wait_together() -> None:
-    began = asyncio.get_running_loop().time()
-    await Pipeline(Numbers, sources=[Ask(Client(0.05)), AskToo(Client(0.05))]).execute(Query())
-    assert asyncio.get_running_loop().time() - began < 0.09
+    started, both = [], asyncio.Event()
+
+    class Meet(Client):
+        def ids(self) -> Any:
+            return self._meet()
+
+        async def _meet(self) -> list[int]:
+            started.append(self)
+            if len(started) == 2:
+                both.set()
+            async with asyncio.timeout(10):
+                await both.wait()
+            return [1]
+
+    result = await Pipeline(Numbers, sources=[Ask(Meet()), AskToo(Meet())]).execute(Query())
+    assert not result.failures
 
 
 async def test_a_deadline_cuts_the_wait_and_the_coroutine_sees_it() -> None:
