@@ -41,6 +41,27 @@ def test_doctor_tells_what_is_here(capsys: pytest.CaptureFixture[str]) -> None:
     assert "native kernels" in text and "to know" in text
 
 
+def test_doctor_checks_the_kernels(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    # The cases themselves are tests/kernels; here one of each kind is enough.
+    from xfast.kernels.isolation_attention import shapes as attention
+    from xfast.kernels.scaled_matmul import shapes as matmul
+
+    monkeypatch.setattr(attention, "MODELS", {"mini": attention.MINI})
+    monkeypatch.setattr(attention, "ODD", [attention.Shape(1, 1, 1, 1, 1, 16)])
+    monkeypatch.setattr(matmul, "MODELS", {})
+    monkeypatch.setattr(matmul, "ODD", [matmul.Shape(1, 1, 1, False)])
+    assert main(["doctor", "--kernels"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("kernels on cpu, cpu:0")
+    assert "mosaic_gpu: NOT RUN, this device cannot. Interpreted at 2 odd shapes, lowered at 1 model shapes, 0" in text
+    monkeypatch.setattr(attention, "MODELS", {"mini": attention.MINI._replace(heads=3, kv_heads=2)})
+    assert main(["doctor", "--kernels", "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["platform"] == "cpu"
+    failures = {one["failure"] for one in found["findings"] if one["shape"].startswith("mini")}
+    assert failures == {"ParameterError: query has 3 heads, must be a multiple of the 2 key heads"}
+
+
 def test_doctor_names_a_lowered_instruction_set_and_a_wrong_one() -> None:
     def doctor(isa: str) -> subprocess.CompletedProcess[str]:
         code = "import os, sys; from xfast.cli.main import main; sys.exit(main(['doctor']))"

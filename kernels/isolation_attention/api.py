@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import math
+from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import DTypeLike
 
 from xfast.errors import ParameterError
-from xfast.kernels.isolation_attention import pallas_tpu, pallas_triton, reference
+from xfast.kernels import platforms
+from xfast.kernels.isolation_attention import pallas_mosaic_gpu, pallas_tpu, pallas_triton, reference
+from xfast.kernels.platforms import Implementation, Platform
 
-__all__ = ["Implementation", "isolation_attention"]
+__all__ = ["isolation_attention"]
 
-Implementation = Literal["xla", "mosaic_tpu", "triton"]
 SOFT_CAP = 30.0  # PHOENIX §3.3
 
 
@@ -24,15 +26,16 @@ def _pad(x: Array, axis: int, size: int) -> Array:
 
 
 def _round_up(size: int, block: int) -> int:
-    return -(-size // block) * block
+    return -(-max(size, 1) // block) * block
 
 
-def _power_of_two(size: int, least: int) -> int:
-    return max(least, 1 << (size - 1).bit_length())
-
-
-def _choose() -> Implementation:
-    return {"tpu": "mosaic_tpu", "gpu": "triton"}.get(jax.default_backend(), "xla")  # type: ignore[return-value]
+def obstacle(implementation: Implementation, size: int, dtype: DTypeLike) -> str | None:
+    """Why an implementation cannot take heads of ``size`` in ``dtype``, or None."""
+    if implementation == "xla":
+        return None
+    module: Any = {"mosaic_tpu": pallas_tpu, "mosaic_gpu": pallas_mosaic_gpu, "triton": pallas_triton}[implementation]
+    reason: str | None = module.obstacle(size, dtype)
+    return reason
 
 
 def isolation_attention(
@@ -47,6 +50,7 @@ def isolation_attention(
     multiplier: float,
     soft_cap: float = SOFT_CAP,
     implementation: Implementation | None = None,
+    platform: Platform | None = None,
     interpret: Any = False,
 ) -> Array:
     """Attend from every candidate to the valid context tokens and to itself (PHOENIX §3.3, §3.7).
@@ -65,10 +69,12 @@ def isolation_attention(
         Which candidates see themselves (the valid ones).
     multiplier, soft_cap
         ``logits = soft_cap * tanh(q.k * multiplier / soft_cap)``.
-    implementation : {"xla", "mosaic_tpu", "triton"}, optional
-        None picks the best for the default backend.
+    implementation : {"xla", "mosaic_tpu", "mosaic_gpu", "triton"}, optional
+        None picks the best that runs on the platform.
+    platform : {"cpu", "tpu", "gpu", "hopper"}, optional
+        What to compile for; None for JAX's default device.
     interpret
-        Run a kernel in Pallas's interpreter: True, or ``pltpu.InterpretParams(...)`` for ``mosaic_tpu``.
+        Run a kernel in Pallas's interpreter: True, or the parameters of a platform's simulator.
 
     Returns
     -------
@@ -77,7 +83,9 @@ def isolation_attention(
     Raises
     ------
     ParameterError
-        Shapes that do not fit together, or an unknown implementation.
+        Shapes or dtypes that do not fit together, or an unknown implementation or platform.
+    NotImplementedError
+        A named implementation that cannot run, with the reason.
     """
     batch, count, heads, size = query.shape
     context, kv_heads = keys.shape[1:3]
@@ -92,26 +100,33 @@ def isolation_attention(
     for name, (array, shape) in expected.items():
         if array.shape != shape:
             raise ParameterError(f"{name} has shape {array.shape}, must be {shape}")
+    for name in ("keys", "values", "own_key", "own_value"):
+        if expected[name][0].dtype != query.dtype:
+            raise ParameterError(f"{name} has dtype {expected[name][0].dtype}, must be the query's, {query.dtype}")
+    if not (math.isfinite(soft_cap) and soft_cap > 0):
+        raise ParameterError(f"soft_cap is {soft_cap!r}, must be a positive number")
     if heads % kv_heads:
         raise ParameterError(f"query has {heads} heads, must be a multiple of the {kv_heads} key heads")
-    chosen = implementation or _choose()
+    chosen = platforms.choose(implementation, platform, interpret, lambda one: obstacle(one, size, query.dtype))
     if chosen == "xla":
         return reference.isolation_attention(
             query, keys, values, own_key, own_value, context_mask, own_mask, multiplier=multiplier, soft_cap=soft_cap
         )
+    blocks: dict[str, Any] = {}
     if chosen == "mosaic_tpu":
         module: Any = pallas_tpu
         # Sublanes come in eights (sixteens for 16-bit types), lanes of the mask in 128s.
         padded_count = _round_up(count, module.BLOCK_CANDIDATES if count > module.BLOCK_CANDIDATES else 16)
         padded_context, padded_size = _round_up(context, module.BLOCK_CONTEXT), size
-    elif chosen == "triton":
-        module = pallas_triton
-        padded_count = _round_up(count, module.BLOCK_CANDIDATES) if count > 16 else 16
-        padded_context = _round_up(context, module.BLOCK_CONTEXT) if context > 16 else 16
-        padded_count = _round_up(padded_count, min(module.BLOCK_CANDIDATES, _power_of_two(padded_count, 16)))
-        padded_size = _power_of_two(size, 16)
+    elif chosen == "mosaic_gpu":
+        module, padded_size = pallas_mosaic_gpu, pallas_mosaic_gpu.padded_size(size)
+        padded_count = _round_up(count, module.BLOCK_CANDIDATES)
+        padded_context = _round_up(context, module.BLOCK_CONTEXT)
     else:
-        raise ParameterError(f"implementation is {chosen!r}, must be xla, mosaic_tpu or triton")
+        module, padded_size = pallas_triton, pallas_triton.padded_size(size)
+        block_candidates, block_context = pallas_triton.blocks(count, context, size, query.dtype)
+        padded_count, padded_context = _round_up(count, block_candidates), _round_up(context, block_context)
+        blocks = {"block_candidates": block_candidates, "block_context": block_context}
 
     def arrange(x: Array, length: int) -> Array:
         return _pad(_pad(x, 1, length), 3, padded_size).transpose(0, 2, 1, 3)
@@ -127,5 +142,6 @@ def isolation_attention(
         multiplier=multiplier,
         soft_cap=soft_cap,
         interpret=interpret,
+        **blocks,
     )
     return mixed.transpose(0, 2, 1, 3)[:, :count, :, :size]

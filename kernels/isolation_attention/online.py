@@ -37,15 +37,20 @@ def step(
 ) -> tuple[Array, Array, Array]:
     """Fold keys and values [n, d] in; ``seen`` [1, n] is 1.0 for valid context tokens, else 0.0."""
     top, total, mixed = state
-    dots = lax.dot_general(query, keys, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32)
+    # By default accelerators multiply float32 with 8 to 10 bits.
+    precision = lax.Precision.HIGHEST if query.dtype == jnp.float32 else None
+    dots = lax.dot_general(
+        query, keys, (((1,), (1,)), ((), ())), precision=precision, preferred_element_type=jnp.float32
+    )
     logits = jnp.where(seen > 0, capped(dots, multiplier, soft_cap), MASKED)
     higher = jnp.maximum(top, jnp.max(logits, axis=1, keepdims=True))
     shrink = jnp.exp(top - higher)
     # A row that has seen nothing yet has maximum MASKED, and exp(MASKED - MASKED) is 1: so the mask decides.
     weights = jnp.exp(logits - higher) * seen
     summed = lax.dot_general(
-        weights.astype(values.dtype), values, (((1,), (0,)), ((), ())), preferred_element_type=jnp.float32
-    )
+        weights.astype(values.dtype), values, (((1,), (0,)), ((), ())), precision=precision,
+        preferred_element_type=jnp.float32,
+    )  # fmt: skip
     return higher, total * shrink + jnp.sum(weights, axis=1, keepdims=True), mixed * shrink + summed
 
 

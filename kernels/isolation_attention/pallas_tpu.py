@@ -10,11 +10,26 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
+from jax.typing import DTypeLike
 
 from xfast.kernels.isolation_attention import online
 
 BLOCK_CANDIDATES = 128
 BLOCK_CONTEXT = 128
+VMEM_BYTES = 14 << 20  # of the 16 MiB that a kernel gets by default; lowering does not check it
+
+
+def obstacle(size: int, dtype: DTypeLike) -> str | None:
+    """Why heads of ``size`` in ``dtype`` cannot run, or None."""
+    if jnp.dtype(dtype) not in (jnp.float32, jnp.bfloat16):
+        return f"operands are {jnp.dtype(dtype)}, must be float32 or bfloat16"
+    # Query, own key and value, result, keys and values, each twice (one arrives while the other is used); three sums.
+    lanes = -(-size // 128) * 128
+    rows = 4 * BLOCK_CANDIDATES + 2 * BLOCK_CONTEXT
+    needed = 2 * rows * lanes * jnp.dtype(dtype).itemsize + BLOCK_CANDIDATES * (lanes + 256) * 4
+    if needed > VMEM_BYTES:
+        return f"heads of {size} in {jnp.dtype(dtype)} need {needed:,} bytes of VMEM, at most {VMEM_BYTES:,}"
+    return None
 
 
 def _kernel(

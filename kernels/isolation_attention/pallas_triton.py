@@ -6,14 +6,51 @@ import functools
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import Array, lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as pltriton
+from jax.typing import DTypeLike
 
 from xfast.kernels.isolation_attention import online
 
-BLOCK_CANDIDATES = 64
-BLOCK_CONTEXT = 64
+LARGEST_BLOCK = 64
+SMALLEST_BLOCK = 16  # of a tensor-core product
+STAGES = 2
+# What a block may use on every GPU that Triton supports (99 KiB on compute capability 8.6 and 8.9).
+SHARED_BYTES = 99 * 1024
+
+
+def _power_of_two(size: int) -> int:
+    return max(SMALLEST_BLOCK, 1 << (size - 1).bit_length())
+
+
+def padded_size(size: int) -> int:
+    """The head size as a power of two."""
+    return _power_of_two(size)
+
+
+def _shared_bytes(block: int, size: int, dtype: DTypeLike) -> int:
+    # The query's block, and keys and values of the blocks in flight.
+    return (1 + 2 * STAGES) * block * padded_size(size) * jnp.dtype(dtype).itemsize
+
+
+def obstacle(size: int, dtype: DTypeLike) -> str | None:
+    """Why heads of ``size`` in ``dtype`` cannot run, or None."""
+    if jnp.dtype(dtype) not in (jnp.float32, jnp.bfloat16, jnp.float16):
+        return f"operands are {jnp.dtype(dtype)}, must be float32, bfloat16 or float16"
+    needed = _shared_bytes(SMALLEST_BLOCK, size, dtype)
+    if needed > SHARED_BYTES:
+        return f"heads of {size} in {jnp.dtype(dtype)} need {needed:,} bytes of shared memory, at most {SHARED_BYTES:,}"
+    return None
+
+
+def blocks(count: int, context: int, size: int, dtype: DTypeLike) -> tuple[int, int]:
+    """Candidates and context tokens per block: the largest that shared memory holds, no larger than needed."""
+    most = LARGEST_BLOCK
+    while most > SMALLEST_BLOCK and _shared_bytes(most, size, dtype) > SHARED_BYTES:
+        most //= 2
+    return min(most, _power_of_two(count)), min(most, _power_of_two(context))
 
 
 def _kernel(
@@ -33,12 +70,12 @@ def _kernel(
 
 def isolation_attention(
     query: Array, keys: Array, values: Array, own_key: Array, own_value: Array, seen: Array, own_seen: Array,
-    *, multiplier: float, soft_cap: float, interpret: Any = False,
+    *, block_candidates: int, block_context: int, multiplier: float, soft_cap: float, interpret: Any = False,
 ) -> Array:  # fmt: skip
-    """Operands as for :mod:`~xfast.kernels.isolation_attention.pallas_tpu`."""
+    """Operands as for :mod:`~xfast.kernels.isolation_attention.pallas_tpu`, multiples of the given blocks."""
     batch, heads, count, size = query.shape
     group, context = heads // keys.shape[1], keys.shape[2]
-    bc, bn = min(BLOCK_CANDIDATES, count), min(BLOCK_CONTEXT, context)
+    bc = block_candidates
 
     def kv_head(h: Any) -> Any:
         # Truncating division: floor division would ask the backend for a sign, which needs the device to be present.
@@ -48,7 +85,7 @@ def isolation_attention(
     own = pl.BlockSpec((None, None, bc, size), lambda b, h, i: (b, kv_head(h), i, 0))
     whole = pl.BlockSpec((None, None, context, size), lambda b, h, i: (b, kv_head(h), 0, 0))
     call = pl.pallas_call(
-        functools.partial(_kernel, block=bn, multiplier=multiplier, soft_cap=soft_cap),
+        functools.partial(_kernel, block=block_context, multiplier=multiplier, soft_cap=soft_cap),
         out_shape=jax.ShapeDtypeStruct(query.shape, query.dtype),
         grid=(batch, heads, count // bc),
         in_specs=[
@@ -61,7 +98,7 @@ def isolation_attention(
             pl.BlockSpec((None, bc, 1), lambda b, h, i: (b, i, 0)),
         ],
         out_specs=candidate,
-        compiler_params=pltriton.CompilerParams(num_warps=4, num_stages=2),
+        compiler_params=pltriton.CompilerParams(num_warps=4, num_stages=STAGES),
         interpret=interpret,
         name="isolation_attention",
     )

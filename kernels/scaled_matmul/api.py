@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.experimental.pallas import tpu as pltpu
-from jax.experimental.pallas import triton as pltriton
 
 from xfast.errors import ParameterError
-from xfast.kernels.scaled_matmul import pallas, reference
+from xfast.kernels import platforms
+from xfast.kernels.platforms import Implementation, Platform
+from xfast.kernels.scaled_matmul import pallas_mosaic_gpu, pallas_tpu, pallas_triton, reference
 
-__all__ = ["Implementation", "quantize_columns", "quantize_rows", "scaled_matmul"]
+__all__ = ["quantize_columns", "quantize_rows", "scaled_matmul"]
 
-Implementation = Literal["xla", "mosaic_tpu", "triton"]
+LONGEST_SUM = 131_071  # 128 * 128 * 131,071 < 2**31: products of int8 that int32 holds, whatever the values
 
 
 def _quantize(x: Array, axis: int) -> tuple[Array, Array]:
@@ -34,7 +33,7 @@ def quantize_columns(w: Array) -> tuple[Array, Array]:
 
 
 def _round_up(size: int, block: int) -> int:
-    return -(-size // block) * block
+    return -(-max(size, 1) // block) * block
 
 
 def scaled_matmul(
@@ -44,7 +43,9 @@ def scaled_matmul(
     column_scale: Array,
     *,
     gate: bool = False,
+    w_transposed: bool = False,
     implementation: Implementation | None = None,
+    platform: Platform | None = None,
     interpret: Any = False,
 ) -> Array:
     """Return ``(x @ w) * row_scale * column_scale`` with exact int32 sums, float32.
@@ -57,56 +58,58 @@ def scaled_matmul(
     column_scale : f32 [1, N]
     gate
         The columns are two halves a, b and the result is ``gelu(a) * b`` [M, N / 2] (PHOENIX §3.5).
-    implementation : {"xla", "mosaic_tpu", "triton"}, optional
-        None picks the best for the default backend.
+    w_transposed
+        ``w`` is [N, K]: Hopper's products read it so, and weights stored that way are not transposed in every call.
+    implementation : {"xla", "mosaic_tpu", "mosaic_gpu", "triton"}, optional
+        None picks the best that runs on the platform.
+    platform : {"cpu", "tpu", "gpu", "hopper"}, optional
+        What to compile for; None for JAX's default device.
     interpret
-        Run a kernel in Pallas's interpreter.
+        Run a kernel in Pallas's interpreter: True, or the parameters of a platform's simulator.
 
     Raises
     ------
     ParameterError
-        Operands that are not int8, shapes that do not fit together, or an unknown implementation.
+        Operands that are not int8, shapes that do not fit together, sums that int32 might not hold, or an unknown
+        implementation or platform.
+    NotImplementedError
+        A named implementation that cannot run, with the reason.
     """
     if x.dtype != jnp.int8 or w.dtype != jnp.int8:
         raise ParameterError(f"x and w have dtypes {x.dtype} and {w.dtype}, must be int8")
-    (rows, inner), columns = x.shape, w.shape[1]
-    if w.shape[0] != inner or row_scale.shape != (rows, 1) or column_scale.shape != (1, columns):
+    (rows, inner), columns = x.shape, w.shape[0 if w_transposed else 1]
+    if w.size != inner * columns or row_scale.shape != (rows, 1) or column_scale.shape != (1, columns):
         raise ParameterError(
             f"x, w, row_scale, column_scale have shapes {x.shape}, {w.shape}, {row_scale.shape}, {column_scale.shape}, "
-            f"must be (M, K), (K, N), (M, 1), (1, N)"
+            f"must be (M, K), {'(N, K)' if w_transposed else '(K, N)'}, (M, 1), (1, N)"
         )
+    if inner > LONGEST_SUM:
+        raise ParameterError(f"x has {inner:,} columns, must be at most {LONGEST_SUM:,} for exact sums in int32")
     if gate and columns % 2:
         raise ParameterError(f"w has {columns} columns, must be even with gate=True")
-    chosen = implementation or {"tpu": "mosaic_tpu", "gpu": "triton"}.get(jax.default_backend(), "xla")
+    chosen = platforms.choose(implementation, platform, interpret, lambda _: None)
     if chosen == "xla":
-        return reference.scaled_matmul(x, w, row_scale, column_scale, gate)
-    if chosen == "mosaic_tpu":
-        # int8 tiles are 32 x 128.
-        block_rows, block_columns, block_inner = min(128, _round_up(rows, 32)), 128, 128
-        params: Any = pltpu.CompilerParams(dimension_semantics=("parallel", "parallel"))
-    elif chosen == "triton":
-        block_rows, block_columns, block_inner = 64 if rows > 32 else 32, 64, 64
-        params = pltriton.CompilerParams(num_warps=4, num_stages=2)
-    else:
-        raise ParameterError(f"implementation is {chosen!r}, must be xla, mosaic_tpu or triton")
-
-    def fit(array: Array, height: int, width: int) -> Array:
-        return jnp.pad(array, ((0, height - array.shape[0]), (0, width - array.shape[1])))
-
-    tall, deep = _round_up(rows, block_rows), _round_up(inner, block_inner)
+        return reference.scaled_matmul(x, w.T if w_transposed else w, row_scale, column_scale, gate)
+    modules: dict[Implementation, Any] = {
+        "mosaic_tpu": pallas_tpu, "mosaic_gpu": pallas_mosaic_gpu, "triton": pallas_triton
+    }  # fmt: skip
     halves = 2 if gate else 1
-    wide = _round_up(columns // halves, block_columns)
-    split = [slice(i * columns // halves, (i + 1) * columns // halves) for i in range(halves)]
-    product = pallas.scaled_matmul(
-        fit(x, tall, deep),
-        jnp.concatenate([fit(w[:, part], deep, wide) for part in split], axis=1),
-        fit(row_scale, tall, 1),
-        jnp.concatenate([fit(column_scale[:, part], 1, wide) for part in split], axis=1),
-        gate,
-        block_rows=block_rows,
-        block_columns=block_columns,
-        block_inner=block_inner,
-        compiler_params=params,
-        interpret=interpret,
-    )
-    return product[:rows, : columns // halves]
+    tiles = modules[chosen].tiles(rows, inner, columns, gate)
+    tall, deep = _round_up(rows, tiles.rows), _round_up(inner, tiles.inner)
+    width, wide = columns // halves, _round_up(columns // halves, tiles.columns)
+
+    def fit(array: Array, *shape: int) -> Array:
+        return jnp.pad(array, [(0, wanted - size) for size, wanted in zip(array.shape, shape, strict=True)])
+
+    def fit_columns(array: Array, axis: int, *shape: int) -> Array:
+        parts = jnp.split(array, halves, axis)
+        return jnp.concatenate([fit(part, *shape) for part in parts], axis=axis)
+
+    if (chosen == "mosaic_gpu") != w_transposed:
+        w = w.T
+    weights = fit_columns(w, 0, wide, deep) if chosen == "mosaic_gpu" else fit_columns(w, 1, deep, wide)
+    product: Array = modules[chosen].scaled_matmul(
+        fit(x, tall, deep), weights, fit(row_scale, tall, 1), fit_columns(column_scale, 1, 1, wide), gate,
+        tiles=tiles, interpret=interpret,
+    )  # fmt: skip
+    return product[:rows, :width]

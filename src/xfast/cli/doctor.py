@@ -1,4 +1,4 @@
-"""``xfast doctor``: what this installation can do, and how to get what is missing."""
+"""``xfast doctor``: what this installation can do, and how to get what is missing; whether the kernels are right."""
 
 from __future__ import annotations
 
@@ -111,9 +111,15 @@ def diagnose() -> Diagnosis:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    parser.add_argument(
+        "--kernels", action="store_true",
+        help="check the Pallas kernels: run and time what the device runs, interpret and lower the rest",
+    )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.kernels:
+        return _kernels(as_json=args.json)
     found = diagnose()
     if args.json:
         print(json.dumps(asdict(found), indent=2))
@@ -136,6 +142,53 @@ def run(args: argparse.Namespace) -> int:
     for line in found.advice:
         print(f"  - {line}")
     return 0
+
+
+def _kernels(*, as_json: bool) -> int:
+    """Check the kernels; 1 if any finding is a failure."""
+    check = import_module("xfast.kernels.check")
+    platform = import_module("xfast.kernels.platforms").current()
+    findings = []
+    if not as_json:
+        print(f"kernels on {platform}, {', '.join(_devices())}\n")
+        print(_line("implementation", "", "operation", "shape", "error", "ms", "XLA ms"))
+    for found in check.check(platform):
+        findings.append(found)
+        if not as_json:
+            error = "" if found.error is None else f"{found.error:.1e}"
+            times = ("" if ms is None else f"{ms:.3f}" for ms in (found.milliseconds, found.xla_milliseconds))
+            print(_line(found.implementation, found.how, found.operation, found.shape, error, *times), flush=True)
+            if found.failure:
+                print(f"  FAILED: {found.failure}")
+    failures = [found for found in findings if found.failure]
+    if as_json:
+        print(json.dumps({"platform": platform, "findings": [asdict(found) for found in findings]}, indent=2))
+    else:
+        print("\nto know")
+        for line in _what_it_means(findings):
+            print(f"  - {line}")
+    return 1 if failures else 0
+
+
+def _line(*cells: str) -> str:
+    widths = (-14, -11, -9, -42, 8, 8, 8)
+    return "  ".join(cell.ljust(-w) if w < 0 else cell.rjust(w) for cell, w in zip(cells, widths)).rstrip()
+
+
+def _what_it_means(findings: list[Any]) -> list[str]:
+    lines = []
+    for implementation in dict.fromkeys(found.implementation for found in findings):
+        of = [found for found in findings if found.implementation == implementation]
+        failed = sum(found.failure is not None for found in of)
+        if any(found.how == "ran" for found in of):
+            lines.append(f"{implementation}: ran on this device in {len(of)} cases, {failed} failed")
+        else:
+            interpreted = sum(found.how == "interpreted" for found in of)
+            lines.append(
+                f"{implementation}: NOT RUN, this device cannot. Interpreted at {interpreted} odd shapes, lowered at "
+                f"{len(of) - interpreted} model shapes, {failed} failed; what compiler and device make of it is open"
+            )
+    return lines
 
 
 def _section(title: str, rows: dict[str, str]) -> None:

@@ -25,7 +25,8 @@ __all__ = ["ContextCache", "Kernel", "encode_context", "score_candidates", "user
 class Kernel(NamedTuple):
     """Which Pallas kernel runs the candidates' attention."""
 
-    implementation: Literal["xla", "mosaic_tpu", "triton"]
+    implementation: Literal["xla", "mosaic_tpu", "mosaic_gpu", "triton"] | None
+    """None for the best on the default device"""
     interpret: bool
 
 

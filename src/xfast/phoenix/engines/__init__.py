@@ -121,7 +121,7 @@ def engine_status() -> dict[EngineName, str]:
     return {
         "native": f"available: C++ kernels for {_native.isa()}; float32, bfloat16, int8; bit-equal scores",
         "xla": "available: the JAX definition; float32, bfloat16",
-        "pallas": "available: kernels for TPU (Mosaic) and GPU (Triton); on a CPU in the interpreter, for tests only",
+        "pallas": "available: kernels for TPU, Hopper (Mosaic), other GPUs (Triton); on a CPU interpreted, for tests",
     }
 
 

@@ -152,9 +152,8 @@ def _device_params(params: Mapping[str, F32], dtype: Any) -> dict[str, jax.Array
 
 
 def attention_kernel() -> Kernel:
-    """The attention kernel for JAX's default backend; on a CPU the TPU's, interpreted."""
-    backend = jax.default_backend()
-    return Kernel("triton" if backend == "gpu" else "mosaic_tpu", interpret=backend == "cpu")
+    """The best attention kernel for JAX's default device; on a CPU the TPU's, interpreted."""
+    return Kernel("mosaic_tpu", interpret=True) if jax.default_backend() == "cpu" else Kernel(None, interpret=False)
 
 
 class _Encoded(NamedTuple):
