@@ -43,9 +43,11 @@ def test_doctor_tells_what_is_here(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_doctor_checks_the_kernels(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     # The cases themselves are tests/kernels; here one of each kind is enough.
+    from xfast.kernels import check
     from xfast.kernels.isolation_attention import shapes as attention
     from xfast.kernels.scaled_matmul import shapes as matmul
 
+    monkeypatch.setattr(check, "KERNELS", ("mosaic_gpu",))
     monkeypatch.setattr(attention, "MODELS", {"mini": attention.MINI})
     monkeypatch.setattr(attention, "ODD", [attention.Shape(1, 1, 1, 1, 1, 16)])
     monkeypatch.setattr(matmul, "MODELS", {})
@@ -54,6 +56,8 @@ def test_doctor_checks_the_kernels(capsys: pytest.CaptureFixture[str], monkeypat
     text = capsys.readouterr().out
     assert text.startswith("kernels on cpu, cpu:0")
     assert "mosaic_gpu: NOT RUN, this device cannot. Interpreted at 2 odd shapes, lowered at 1 model shapes, 0" in text
+    monkeypatch.setattr(attention, "ODD", [])
+    monkeypatch.setattr(matmul, "ODD", [])
     monkeypatch.setattr(attention, "MODELS", {"mini": attention.MINI._replace(heads=3, kv_heads=2)})
     assert main(["doctor", "--kernels", "--json"]) == 1
     found = json.loads(capsys.readouterr().out)

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from xfast.cli.train import load_events
 from xfast.errors import ParameterError
 from xfast.phoenix.artifacts import TOWERS, Tower, load_artifacts, save_artifacts
 from xfast.phoenix.quantization import PartSize, corpus_size, quantize_corpus, quantize_tower, tower_sizes
+
+if TYPE_CHECKING:
+    from xfast.phoenix.training.sequences import Sequences
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,6 +26,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--corpus", choices=("float32", "float16", "int8"), default="float16",
         help="how to keep the corpus vectors (default: float16)",
     )  # fmt: skip
+    parser.add_argument(
+        "--calibrate", type=Path, metavar="EVENTS",
+        help="events.parquet, or its folder: round the weights the way that measures best on these viewers",
+    )  # fmt: skip
+    parser.add_argument(
+        "--lists", type=int, default=256, metavar="N",
+        help="with --calibrate: moments of viewers, half to learn from, half to measure on (default: 256)",
+    )  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, help="with --calibrate: decides which (default: 0)")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
 
@@ -27,13 +42,24 @@ def run(args: argparse.Namespace) -> int:
     """Quantise, write, read back and report."""
     if args.out.exists():
         raise ParameterError(f"--out is {args.out}, must not exist yet")
+    if args.lists < 2:
+        raise ParameterError(f"--lists is {args.lists}, must be at least 2")
     artifacts = load_artifacts(args.artifacts)
     towers: dict[str, Tower] = {name: artifacts.parts[name] for name in TOWERS if name in artifacts}
+    sequences = None
+    if args.calibrate is not None:
+        from xfast.phoenix.training.sequences import Sequences
+
+        sequences = Sequences.from_events(load_events(args.calibrate))
+    methods: dict[str, dict[str, Any]] = {}
+    exact: dict[str, Tower] = {}
     # One by one: the tables of one tower are in memory, not of both.
-    if "ranker" in towers:
-        save_artifacts(args.out, ranker=quantize_tower(towers["ranker"]))
-    if "retrieval" in towers:
-        save_artifacts(args.out, retrieval=quantize_tower(towers["retrieval"]))
+    for name, tower in towers.items():
+        small, exact[name], record = _quantized(tower, sequences, args)
+        save_artifacts(args.out, **{name: small})  # type: ignore[arg-type]
+        if record:
+            methods[name] = record
+            (args.out / name / "calibration.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     save_artifacts(
         args.out,
         corpus=quantize_corpus(artifacts.corpus, args.corpus) if "corpus" in artifacts else None,
@@ -41,15 +67,33 @@ def run(args: argparse.Namespace) -> int:
     )
     # The report is about the files as they load, not about what was meant to be written.
     written = load_artifacts(args.out)
-    report = {name: tower_sizes(tower, written.parts[name]) for name, tower in towers.items()}
+    report = {name: tower_sizes(tower, written.parts[name]) for name, tower in exact.items()}
     if "corpus" in artifacts:
         report["corpus"] = [corpus_size(artifacts.corpus, written.corpus)]
     if args.json:
-        print(json.dumps({name: [asdict(p) | {"saved": p.saved} for p in parts] for name, parts in report.items()}))
+        sizes = {name: [asdict(p) | {"saved": p.saved} for p in parts] for name, parts in report.items()}
+        print(json.dumps(sizes | ({"calibration": methods} if methods else {})))
     else:
         print(_table(report))
+        for name, record in methods.items():
+            errors = ", ".join(f"{method} {error:.3g}" for method, error in record["errors"].items())
+            print(f"\n{name}: {record['method']}; errors on {record['lists']} lists: {errors}")
         print(f"\nwritten to {args.out}")
     return 0
+
+
+def _quantized(
+    tower: Tower, sequences: Sequences | None, args: argparse.Namespace
+) -> tuple[Tower, Tower, dict[str, Any]]:
+    """The quantised tower, the one whose numbers were rounded, and how it was calibrated."""
+    if sequences is None:
+        return quantize_tower(tower), tower, {}
+    from xfast.phoenix.calibration import calibrate, viewer_lists
+
+    lists = viewer_lists(sequences, tower.config, args.lists, seed=args.seed)
+    found = calibrate(tower, lists, lambda text: print(text, file=sys.stderr))
+    record = {"method": found.method, "lists": found.lists, "seed": args.seed, "errors": dict(found.errors)}
+    return found.tower, found.exact, record
 
 
 def _table(report: dict[str, list[PartSize]]) -> str:

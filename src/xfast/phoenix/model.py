@@ -36,6 +36,7 @@ __all__ = [
     "heads",
     "project_qkv",
     "ranker",
+    "ranker_mask",
     "ranker_tokens",
     "rms_norm",
     "transformer",
@@ -260,6 +261,19 @@ def context_mask(valid: Array, attention: Literal["causal", "bidirectional"]) ->
     return jnp.broadcast_to(seen, (*valid.shape, size))
 
 
+def ranker_mask(config: PhoenixConfig, context_valid: Array, candidate_valid: Array) -> Array:
+    """[B, T, T] of context [B, N] and candidates [B, C]: these see the valid context and themselves, nobody sees them
+    (§3.7).
+    """
+    batch, count, start = *candidate_valid.shape, context_valid.shape[1]
+    own = jnp.eye(count, dtype=bool) & candidate_valid[:, None, :]
+    seen = jnp.broadcast_to(context_valid[:, None, :], (batch, count, start))
+    top = jnp.concatenate(
+        [context_mask(context_valid, config.context_attention), jnp.zeros((batch, start, count), bool)], axis=2
+    )
+    return jnp.concatenate([top, jnp.concatenate([seen, own], axis=2)], axis=1)
+
+
 def context_positions(config: PhoenixConfig, tower: TowerName, valid: Any) -> Any:
     """RoPE positions [B, 1+S] of user and history from their validity [B, 1+S] (§3.8).
 
@@ -335,13 +349,7 @@ def ranker(
             slots = jnp.broadcast_to(jnp.arange(total - start), (batch, total - start))
         candidate_positions = start + slots
     positions = jnp.concatenate([context_positions(config, "ranker", context_valid), candidate_positions], axis=1)
-    # Candidates see the valid context and themselves; nobody else sees a candidate (§3.7).
-    own = jnp.eye(total - start, dtype=bool) & candidate_valid[:, None, :]
-    seen = jnp.broadcast_to(context_valid[:, None, :], (batch, total - start, start))
-    top = jnp.concatenate(
-        [context_mask(context_valid, config.context_attention), jnp.zeros((batch, start, total - start), bool)], axis=2
-    )
-    mask = jnp.concatenate([top, jnp.concatenate([seen, own], axis=2)], axis=1)
+    mask = ranker_mask(config, context_valid, candidate_valid)
     return heads(params, transformer(params, config, tokens, positions, mask)[:, start:])
 
 

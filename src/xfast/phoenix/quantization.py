@@ -1,7 +1,8 @@
-"""Eight-bit model files: int8 matrices with a float32 scale per output column or per row.
+"""Eight-bit model files: int8 matrices with a scale per output column or per row.
 
 Needs no calibration data: a scale is the largest magnitude of its column or row over 127, values are rounded to the
-nearest. Activations are quantised by the engine per token as they come (docs/int8.md).
+nearest. Activations are quantised by the engine per token as they come (docs/int8.md). What calibration data can add is
+in :mod:`xfast.phoenix.calibration`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ __all__ = [
     "CorpusStorage",
     "Int8Matrix",
     "PartSize",
+    "ScaleStorage",
     "StoredParams",
+    "check_finite",
     "corpus_size",
     "quantize_columns",
     "quantize_corpus",
@@ -37,8 +40,10 @@ __all__ = [
 Array = npt.NDArray[Any]
 F32 = npt.NDArray[np.float32]
 CorpusStorage = Literal["float32", "float16", "int8"]
-#: An int8 array ``key`` has its scales, float32, under ``key + SCALE_SUFFIX``.
+ScaleStorage = Literal["float32", "float16"]
+#: An int8 array ``key`` has its scales, float32 or float16, under ``key + SCALE_SUFFIX``.
 SCALE_SUFFIX = ".scale"
+_SMALLEST_HALF, _LARGEST_HALF = 2.0**-14, 65504.0  # where float16 has all its digits
 _BLOCK_ROWS = 1 << 16  # rows that are in memory as float32 at once
 
 
@@ -50,12 +55,12 @@ class Int8Matrix:
     ----------
     values : int8 [R, C]
         Possibly memory-mapped.
-    scale : float32 [R, 1] or [1, C]
+    scale : float32 or float16 [R, 1] or [1, C]
         Per row or per column.
     """
 
     values: npt.NDArray[np.int8]
-    scale: F32
+    scale: Array
 
     def __post_init__(self) -> None:
         rows, columns = self.values.shape
@@ -92,25 +97,49 @@ class Int8Matrix:
         return self[:].astype(dtype or np.float32, copy=False)
 
 
-def _quantize(matrix: Array, axis: int) -> Int8Matrix:
-    dense = np.asarray(matrix, np.float32)
-    if not np.isfinite(dense).all():
-        raise ParameterError("matrix holds values that are not finite, must be finite to be quantised")
-    scale = np.abs(dense).max(axis=axis, keepdims=True, initial=0.0) / np.float32(127)
+def _scales(largest: F32, storage: ScaleStorage) -> Array:
+    """Scales for these largest magnitudes; float16 ones are rounded up, so that nothing exceeds 127 steps."""
+    scale = largest / np.float32(127)
+    if storage == "float32" or not scale.size:
+        return scale
+    used = scale[scale > 0]
+    if used.size and not (float(used.min()) >= _SMALLEST_HALF and float(used.max()) <= _LARGEST_HALF):
+        return scale
+    short = scale.astype(np.float16)
+    return np.where(short.astype(np.float32) < scale, np.nextafter(short, np.float16(np.inf)), short)
+
+
+def _quantize(matrix: Array, axis: int, storage: ScaleStorage) -> Int8Matrix:
+    blocks = [slice(at, at + _BLOCK_ROWS) for at in range(0, max(len(matrix), 1), _BLOCK_ROWS)]
+    largest = []
+    for block in blocks:
+        dense = np.asarray(matrix[block], np.float32)
+        if not np.isfinite(dense).all():
+            raise ParameterError("matrix holds values that are not finite, must be finite to be quantised")
+        largest.append(np.abs(dense).max(axis=axis, keepdims=True, initial=0.0))
+    top = np.concatenate(largest) if axis == 1 else np.max(largest, axis=0)
+    scale = _scales(top, storage)
     # A magnitude below 127 times the smallest float has no usable scale; it is 0 in eight bits.
-    inverse = np.divide(1, scale, out=np.zeros_like(scale), where=scale >= np.finfo(np.float32).tiny)
-    return Int8Matrix(np.clip(np.rint(dense * inverse), -127, 127).astype(np.int8), scale)
+    wide = scale.astype(np.float32)
+    inverse = np.divide(1, wide, out=np.zeros_like(wide), where=wide >= np.finfo(np.float32).tiny)
+    values = np.empty(matrix.shape, np.int8)
+    for block in blocks:
+        by = inverse[block] if axis == 1 else inverse
+        values[block] = np.clip(np.rint(np.asarray(matrix[block], np.float32) * by), -127, 127)
+    return Int8Matrix(values, scale)
 
 
-def quantize_columns(matrix: Array) -> Int8Matrix:
-    """Quantise a matrix [R, C] with a scale per column; the error is at most max|column| / 254 per value."""
-    return _quantize(matrix, 0)
+def quantize_columns(matrix: Array, *, scales: ScaleStorage = "float32") -> Int8Matrix:
+    """Quantise a matrix [R, C] with a scale per column; the error is at most max|column| / 254 per value.
+
+    With ``scales="float16"`` they are kept so where their range allows, and the error may be 0.1 % larger.
+    """
+    return _quantize(matrix, 0, scales)
 
 
-def quantize_rows(matrix: Array) -> Int8Matrix:
-    """Quantise a matrix [R, C] with a scale per row, in blocks of rows; the error is at most max|row| / 254."""
-    parts = [_quantize(matrix[at : at + _BLOCK_ROWS], 1) for at in range(0, max(len(matrix), 1), _BLOCK_ROWS)]
-    return Int8Matrix(np.concatenate([p.values for p in parts]), np.concatenate([p.scale for p in parts]))
+def quantize_rows(matrix: Array, *, scales: ScaleStorage = "float32") -> Int8Matrix:
+    """Quantise a matrix [R, C] with a scale per row, in blocks of rows; otherwise as :func:`quantize_columns`."""
+    return _quantize(matrix, 1, scales)
 
 
 class StoredParams(Mapping[str, F32]):
@@ -129,25 +158,59 @@ class StoredParams(Mapping[str, F32]):
         return len(self.stored)
 
 
-def quantize_tower(tower: Tower) -> Tower:
+def check_finite(values: Array, label: str) -> None:
+    """Raise a :class:`ParameterError` that names the first value of an array that is not finite."""
+    for at in range(0, len(values), _BLOCK_ROWS) if values.ndim else [None]:
+        part = np.asarray(values if at is None else values[at : at + _BLOCK_ROWS], np.float32)
+        bad = np.argwhere(~np.isfinite(part))
+        if len(bad):
+            place = [int(i) for i in bad[0]]
+            value = part[tuple(bad[0])]
+            if at is not None:
+                place[0] += at
+            raise ParameterError(f"{label} holds {value} at {place}, must be finite to be quantised")
+
+
+def quantize_tower(tower: Tower, *, matrices: Mapping[str, Int8Matrix] | None = None) -> Tower:
     """A tower with int8 weights and tables.
 
     Matrices that activations are multiplied with get a scale per output column, embedding tables (hashed ones and the
     small ones of actions, surfaces and ages) a scale per row. Output heads become float16: every probability passes
     through them, and they are half a per cent of the parameters. Norm scales and vectors stay float32.
+
+    Parameters
+    ----------
+    tower
+        The model.
+    matrices
+        Matrices that are rounded already (:mod:`xfast.phoenix.calibration`), by key.
+
+    Raises
+    ------
+    ParameterError
+        A parameter or table holds a value that is not finite, or an output head one beyond float16; it is named.
     """
     stored: dict[str, Array | Int8Matrix] = {}
     for key, value in tower.params.items():
-        if value.ndim != 2 or min(value.shape) < 2:
+        check_finite(value, f"{tower.name}: {key!r}")
+        if matrices is not None and key in matrices:
+            stored[key] = matrices[key]
+        elif value.ndim != 2 or min(value.shape) < 2:
             stored[key] = value
         elif "unembeddings" in key:
             stored[key] = _half(key, value)
         elif key.endswith(("embedding_table", "action_projection")):
-            stored[key] = quantize_rows(value)
+            stored[key] = quantize_rows(value, scales="float16")
         else:
-            stored[key] = quantize_columns(value)
-    kinds = ("user", "item", "author")
-    tables = {kind: quantize_rows(np.asanyarray(getattr(tower.tables, kind))) for kind in kinds}
+            stored[key] = quantize_columns(value, scales="float16")
+    tables = {}
+    for kind in ("user", "item", "author"):
+        table = np.asanyarray(getattr(tower.tables, kind))
+        try:
+            tables[kind] = quantize_rows(table, scales="float16")
+        except ParameterError:
+            check_finite(table, f"{tower.name}: '{kind}_embeddings'")
+            raise
     return replace(tower, params=StoredParams(stored), tables=replace(tower.tables, **tables))
 
 
@@ -156,6 +219,7 @@ def quantize_corpus(corpus: Corpus, storage: CorpusStorage) -> Corpus:
     if storage not in ("float32", "float16", "int8"):
         raise ParameterError(f"corpus storage is {storage!r}, must be float32, float16 or int8")
     vectors = corpus.representations
+    check_finite(np.asanyarray(vectors), "corpus: 'candidate_representations'")
     if storage == "int8":
         return replace(corpus, representations=quantize_rows(np.asanyarray(vectors)))
     dense = np.asarray(vectors, np.float32)
@@ -190,8 +254,8 @@ def take_int8(arrays: Mapping[str, Array], key: str, label: str) -> Int8Matrix |
     scale = arrays.get(key + SCALE_SUFFIX)
     if scale is None:
         raise ArtifactError(f"{label} is int8, but {key + SCALE_SUFFIX!r} is missing")
-    if scale.dtype != np.float32 or not np.isfinite(scale).all():
-        raise ArtifactError(f"{label}: its {SCALE_SUFFIX!r} must hold finite float32 values")
+    if scale.dtype not in (np.float32, np.float16) or not np.isfinite(scale).all():
+        raise ArtifactError(f"{label}: its {SCALE_SUFFIX!r} must hold finite float32 or float16 values")
     try:
         return Int8Matrix(values, scale)
     except ParameterError as error:
