@@ -27,7 +27,7 @@ from xfast.cli.train import load_events, tail_start
 from xfast.phoenix import Candidates, Context, ContextCache, Engagements, Ranker, dump_context, load_artifacts
 from xfast.phoenix.calibration import calibrate, viewer_lists
 from xfast.phoenix.pipeline import WEIGHTS, weighted_scores
-from xfast.phoenix.quantization import quantize_tower, tower_sizes
+from xfast.phoenix.quantization import StoredParams, quantize_columns, quantize_tower, tower_sizes
 from xfast.phoenix.training.sequences import Sequences
 from xfast.world import SyntheticConfig, generate
 from xfast.world.truth import HEADS
@@ -181,6 +181,17 @@ def run(model: Path, events: Path | None, count: int, seed: int) -> dict[str, An
     _, viewers = np.unique([x.engagements.user_id for x in lists], return_inverse=True)
     reference = scores_of(exact, exact.encode, lists)
 
+    # What keeping the output heads in float16 is worth, and what it costs.
+    heads = replace(
+        small,
+        params=StoredParams(
+            {
+                key: quantize_columns(tower.params[key], scales="float16") if "unembeddings" in key else value
+                for key, value in small.params.stored.items()  # type: ignore[attr-defined]
+            }
+        ),
+    )
+
     def plain(tower: Any, precision: Any) -> tuple[Ranker, Callable[[Engagements], Context]]:
         ranker = Ranker(tower, engine="native", precision=precision)
         return ranker, ranker.encode
@@ -194,12 +205,14 @@ def run(model: Path, events: Path | None, count: int, seed: int) -> dict[str, An
         "int8 tables": plain(replace(tower, tables=small.tables), "float32"),
         "int8 weights": plain(replace(tower, params=small.params), "float32"),
         "int8 files": plain(small, "float32"),
+        "int8 files, int8 heads": plain(heads, "float32"),
         "int8 engine": plain(tower, "int8"),
         "int8 files, engine": plain(small, "int8"),
         "int8 files calibrated": plain(found.tower, "float32"),
         "int8 files calibrated, engine": plain(found.tower, "int8"),
         "the same, int8 keys and values": small_contexts(Ranker(found.tower, engine="native", precision="int8")),
     }
+    heads_saved = tower_sizes(tower, heads)[0].saved
     longest = max(lists, key=lambda x: len(x.engagements))
     context = exact.encode(longest.engagements)
     report: dict[str, Any] = {
@@ -211,6 +224,7 @@ def run(model: Path, events: Path | None, count: int, seed: int) -> dict[str, An
         "score_spread": float(reference[0].std(axis=1).mean()),
         "calibration": {"method": found.method, "errors": dict(found.errors), "lists": found.lists},
         "memory": [asdict(part) | {"saved": part.saved} for part in tower_sizes(found.exact, found.tower)],
+        "dense_saved_with_int8_heads": heads_saved,
         "context_bytes": {
             "tokens": context.num_valid,
             "float32": context.nbytes,
@@ -268,6 +282,7 @@ def table(report: dict[str, Any]) -> str:
             f"| {part['part']} | {part['numbers']:,} | {part['float32_bytes']:,} | {part['bytes']:,} | "
             f"{-100 * part['saved']:.1f} % | {100 * part['rms_error']:.2f} % |"
         )
+    lines.append(f"| dense with int8 heads | | | | {-100 * report['dense_saved_with_int8_heads']:.1f} % | |")
     saved = 1 - kept["int8"] / kept["float32"]
     lines.append(
         f"| context of {kept['tokens']} tokens | | {kept['float32']:,} | {kept['int8']:,} | {-100 * saved:.1f} % | |"

@@ -18,10 +18,18 @@ from xfast.cli.main import main
 from xfast.errors import DataError, ParameterError
 from xfast.events import write_parquet
 from xfast.phoenix import Ranker, calibration, load_artifacts, model, save_artifacts
-from xfast.phoenix.calibration import balanced, calibrate, collect, compensated, viewer_lists
+from xfast.phoenix.calibration import balanced, calibrate, collect, viewer_lists
 from xfast.phoenix.features import ContextFeatures
 from xfast.phoenix.layout import layer_prefix
-from xfast.phoenix.quantization import Int8Matrix, StoredParams, quantize_columns, quantize_rows, quantize_tower
+from xfast.phoenix.quantization import (
+    Int8Matrix,
+    StoredParams,
+    compensated,
+    compensated_rows,
+    quantize_columns,
+    quantize_rows,
+    quantize_tower,
+)
 from xfast.phoenix.training.sequences import Sequences
 from xfast.world import SyntheticConfig, World, generate
 
@@ -134,6 +142,33 @@ def test_compensated_rounding_is_better_where_inputs_go_together() -> None:
         for q in (compensated(matrix, inputs.T @ inputs), quantize_columns(matrix))
     ]
     assert errors[0] < 0.25 * errors[1]
+
+
+@pytest.mark.parametrize("name", ["ranker", "retrieval", "mean"])
+def test_tables_are_rounded_for_what_reads_them(name: str) -> None:
+    """Less error where rows meet the model, in a model whose projections care for some directions."""
+    config = tiny_config(emb_size=32, enable_linear_proj=name != "mean")
+    tower = random_tower(config, "ranker" if name == "ranker" else "retrieval")
+    rng = np.random.default_rng(8)
+    params = dict(tower.params)
+    readers = {key: value for key, value in params.items() if "proj_mat" in key or "projection_1" in key}
+    for key, value in readers.items():
+        blocks = value.reshape(-1, 32, value.shape[1])
+        blocks[:, :] = np.exp(-np.arange(32) / 4)[:, None] * rng.normal(size=blocks.shape)
+        mixing = np.linalg.qr(np.random.default_rng(9).normal(size=(32, 32)))[0]
+        params[key] = (mixing @ blocks).reshape(value.shape).astype(np.float32)
+    tower = replace(tower, params=params)
+    small = quantize_tower(tower)
+    for kind, at in (("user", 0), ("item", 0), ("author", 64)):
+        table = getattr(tower.tables, kind)
+        key = next(k for k in params if k.endswith("proj_mat_1" if kind == "user" else "proj_mat_3"))
+        reader = params[key][at : at + 32].astype(np.float64)
+        stored = getattr(small.tables, kind)
+        assert stored.scale.dtype == np.float16
+        errors = [np.square((np.array(q) - table) @ reader).mean() for q in (stored, quantize_rows(table))]
+        assert errors[0] < (0.5 if name != "mean" or kind == "user" else 1.05) * errors[1], kind
+    blocks = np.concatenate([np.array(compensated_rows(table[a : a + 7], np.eye(32))) for a in range(0, len(table), 7)])
+    np.testing.assert_array_equal(blocks, np.array(quantize_rows(table, scales="float16")))  # nothing goes together
 
 
 def test_the_best_method_is_kept_and_its_error_is_measured(sequences: Sequences) -> None:

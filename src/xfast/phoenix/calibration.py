@@ -8,10 +8,9 @@ large channel costs all others their digits. Channel ``j`` is divided by ``s_j``
 norm scale, value columns, the linear half of the feed-forward layer) and row ``j`` of the matrix is multiplied by it.
 With ``s_j`` a power of two this changes not one bit of a float32 result.
 
-*Compensated rounding* rounds a matrix row by row and spreads each row's error over the rows still to come, weighted by
-how their inputs go together, so that the error of the *product* is small rather than that of the matrix. It is the
-optimal-brain-surgeon step of Hassibi and Stork (1993), in the order and with the damping that Frantar et al. use
-(GPTQ, arXiv:2210.17323); balancing follows Xiao et al. (SmoothQuant, arXiv:2211.10438).
+*Compensated rounding* (:func:`xfast.phoenix.quantization.compensated`) makes the error of the *product* small rather
+than that of the matrix, given how the inputs go together. Balancing follows Xiao et al. (SmoothQuant,
+arXiv:2211.10438).
 """
 
 from __future__ import annotations
@@ -34,11 +33,11 @@ from xfast.phoenix.config import PhoenixConfig
 from xfast.phoenix.engines import xla
 from xfast.phoenix.features import CandidateFeatures, Candidates, ContextFeatures, Engagements
 from xfast.phoenix.layout import layer_prefix
-from xfast.phoenix.quantization import Int8Matrix, quantize_columns, quantize_tower
+from xfast.phoenix.quantization import Int8Matrix, compensated, quantize_tower
 from xfast.phoenix.ranker import Ranker
 from xfast.phoenix.training.sequences import Sequences
 
-__all__ = ["Calibration", "Statistics", "ViewerList", "balanced", "calibrate", "compensated", "viewer_lists"]
+__all__ = ["Calibration", "Statistics", "ViewerList", "balanced", "calibrate", "viewer_lists"]
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -47,8 +46,6 @@ ATTENTION = "multi_head_attention/"
 SHORTEST_HISTORY = 5
 #: Share of the magnitude that balancing moves from the activations into the weights.
 STRENGTHS = (0.5, 0.75)
-#: Of the mean diagonal, added to it: keeps inputs that hardly vary from being trusted.
-DAMPING = 0.01
 _LARGEST_MOVE = 10  # powers of two
 
 
@@ -283,34 +280,6 @@ def balanced(
     return changed, moved
 
 
-def compensated(matrix: F32, gram: F64) -> Int8Matrix:
-    """Quantise a matrix [R, C] per column so that products with inputs of this ``gram`` [R, R] stay close.
-
-    The scales are those of :func:`~xfast.phoenix.quantization.quantize_columns` in float16, and every column keeps a
-    value of magnitude 127, so that quantising the result again finds the same integers.
-    """
-    plain = quantize_columns(matrix, scales="float16").scale
-    scale = plain.astype(np.float64)
-    weights = matrix.astype(np.float64)
-    inverse = np.divide(1.0, scale[0], out=np.zeros(weights.shape[1]), where=scale[0] >= np.finfo(np.float32).tiny)
-    diagonal = np.diag(gram)
-    order = np.argsort(-diagonal, kind="stable")  # the inputs that matter most are rounded while all others can help
-    damped = gram[np.ix_(order, order)] + np.eye(len(gram)) * (DAMPING * diagonal.mean() + 1e-12)
-    upper = np.linalg.cholesky(np.linalg.inv(damped)).T
-    left = weights[order]
-    values = np.zeros(left.shape)
-    for i in range(len(left)):
-        values[i] = np.clip(np.rint(left[i] * inverse), -127, 127)
-        error = (left[i] - values[i] * scale[0]) / upper[i, i]
-        left[i + 1 :] -= upper[i, i + 1 :, None] * error
-    restored = np.empty_like(values)
-    restored[order] = values
-    largest = np.abs(weights).argmax(axis=0)
-    columns = np.flatnonzero((np.abs(restored).max(axis=0, initial=0) < 127) & (inverse > 0))
-    restored[largest[columns], columns] = 127 * np.sign(weights[largest[columns], columns])
-    return Int8Matrix(restored.astype(np.int8), plain)
-
-
 # --- the choice ------------------------------------------------------------------------------------------------------
 
 
@@ -362,8 +331,7 @@ def calibrate(tower: Tower, lists: Sequence[ViewerList], say: Callable[[str], No
     variants: dict[str, tuple[Params, Statistics]] = {"": (tower.params, statistics)}
     for strength in STRENGTHS:
         variants[f"balanced {strength}"] = balanced(tower.params, tower.config, statistics, strength)
-    # Tables do not depend on the method.
-    tables = quantize_tower(tower).tables
+    tables = quantize_tower(tower).tables  # no method changes what reads them
     errors: dict[str, float] = {}
     best: tuple[float, str, Tower, Tower] | None = None
     for name, (params, seen) in variants.items():

@@ -1,8 +1,9 @@
 """Eight-bit model files: int8 matrices with a scale per output column or per row.
 
-Needs no calibration data: a scale is the largest magnitude of its column or row over 127, values are rounded to the
-nearest. Activations are quantised by the engine per token as they come (docs/int8.md). What calibration data can add is
-in :mod:`xfast.phoenix.calibration`.
+Needs no calibration data: a scale is the largest magnitude of its column or row over 127. Weights are rounded to the
+nearest, rows of hash tables so that their products with the projections that read them stay close. Activations are
+quantised by the engine per token as they come (docs/int8.md). What calibration data can add is in
+:mod:`xfast.phoenix.calibration`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xfast.errors import ArtifactError, ParameterError
+from xfast.phoenix.layout import RANKER, RETRIEVAL, TOWER_1
 
 if TYPE_CHECKING:
     from xfast.phoenix.artifacts import Corpus, Tower
@@ -27,6 +29,8 @@ __all__ = [
     "ScaleStorage",
     "StoredParams",
     "check_finite",
+    "compensated",
+    "compensated_rows",
     "corpus_size",
     "quantize_columns",
     "quantize_corpus",
@@ -44,6 +48,8 @@ ScaleStorage = Literal["float32", "float16"]
 #: An int8 array ``key`` has its scales, float32 or float16, under ``key + SCALE_SUFFIX``.
 SCALE_SUFFIX = ".scale"
 _SMALLEST_HALF, _LARGEST_HALF = 2.0**-14, 65504.0  # where float16 has all its digits
+_DAMPING = 0.01  # of the mean diagonal, added to it: keeps inputs that hardly vary from being trusted
+_BLOCK_COLUMNS = 4096  # of a table that is compensated: what stays in the second-level cache
 _BLOCK_ROWS = 1 << 16  # rows that are in memory as float32 at once
 
 
@@ -142,6 +148,61 @@ def quantize_rows(matrix: Array, *, scales: ScaleStorage = "float32") -> Int8Mat
     return _quantize(matrix, 1, scales)
 
 
+def compensated(matrix: Array, gram: npt.NDArray[np.float64]) -> Int8Matrix:
+    """Quantise a matrix [R, C] per column so that products with inputs of this ``gram`` [R, R] stay close.
+
+    Rows are rounded one by one, and each one's error is spread over the rows still to come, weighted by how their
+    inputs go together: the optimal-brain-surgeon step of Hassibi and Stork (1993), in the order and with the damping
+    of Frantar et al. (GPTQ, arXiv:2210.17323).
+
+    The scales are those of :func:`quantize_columns` in float16, and every column keeps a value of magnitude 127, so
+    that quantising the result again finds the same integers.
+    """
+    scale = quantize_columns(matrix, scales="float16").scale
+    upper, order = _compensation(gram)
+    return Int8Matrix(_compensate(np.asarray(matrix, np.float64), scale[0].astype(np.float64), upper, order), scale)
+
+
+def compensated_rows(table: Array, gram: npt.NDArray[np.float64]) -> Int8Matrix:
+    """Quantise a table [V, D] per row so that products of rows with matrices whose outer products sum to ``gram`` stay
+    close; otherwise as :func:`compensated`.
+    """
+    scale = quantize_rows(table, scales="float16").scale
+    upper, order = _compensation(gram)
+    values = np.empty(table.shape, np.int8)
+    upper = upper.astype(np.float32)
+    for at in range(0, len(table), _BLOCK_COLUMNS):
+        block = slice(at, at + _BLOCK_COLUMNS)
+        columns = np.ascontiguousarray(np.asarray(table[block], np.float32).T)
+        values[block] = _compensate(columns, scale[block, 0].astype(np.float32), upper, order).T
+    return Int8Matrix(values, scale)
+
+
+def _compensation(gram: npt.NDArray[np.float64]) -> tuple[Array, Array]:
+    """What spreads errors (upper triangle), and the order of the rows."""
+    diagonal = np.diag(gram)
+    order = np.argsort(-diagonal, kind="stable")  # the inputs that matter most are rounded while all others can help
+    damped = gram[np.ix_(order, order)] + np.eye(len(gram)) * (_DAMPING * diagonal.mean() + 1e-12)
+    return np.linalg.cholesky(np.linalg.inv(damped)).T, order
+
+
+def _compensate(weights: Array, scale: Array, upper: Array, order: Array) -> npt.NDArray[np.int8]:
+    inverse = np.divide(1, scale, out=np.zeros_like(scale), where=scale >= np.finfo(np.float32).tiny)
+    left = weights[order]
+    values = np.zeros(left.shape, np.int8)
+    for i in range(len(left)):
+        rounded = np.clip(np.rint(left[i] * inverse), -127, 127)
+        values[i] = rounded
+        error = (left[i] - rounded * scale) / upper[i, i]
+        left[i + 1 :] -= upper[i, i + 1 :, None] * error
+    restored = np.empty_like(values)
+    restored[order] = values
+    largest = np.abs(weights).argmax(axis=0)
+    columns = np.flatnonzero((np.abs(restored).max(axis=0, initial=0) < 127) & (inverse > 0))
+    restored[largest[columns], columns] = 127 * np.sign(weights[largest[columns], columns])
+    return restored
+
+
 class StoredParams(Mapping[str, F32]):
     """Dense parameters in the form of a file: some arrays as :class:`Int8Matrix`; reading a key gives float32."""
 
@@ -204,13 +265,10 @@ def quantize_tower(tower: Tower, *, matrices: Mapping[str, Int8Matrix] | None = 
         else:
             stored[key] = quantize_columns(value, scales="float16")
     tables = {}
-    for kind in ("user", "item", "author"):
+    for kind, gram in _readers_of_tables(tower).items():
         table = np.asanyarray(getattr(tower.tables, kind))
-        try:
-            tables[kind] = quantize_rows(table, scales="float16")
-        except ParameterError:
-            check_finite(table, f"{tower.name}: '{kind}_embeddings'")
-            raise
+        check_finite(table, f"{tower.name}: '{kind}_embeddings'")
+        tables[kind] = compensated_rows(table, gram)
     return replace(tower, params=StoredParams(stored), tables=replace(tower.tables, **tables))
 
 
@@ -224,6 +282,38 @@ def quantize_corpus(corpus: Corpus, storage: CorpusStorage) -> Corpus:
         return replace(corpus, representations=quantize_rows(np.asanyarray(vectors)))
     dense = np.asarray(vectors, np.float32)
     return replace(corpus, representations=dense if storage == "float32" else _half("corpus", dense))
+
+
+def _readers_of_tables(tower: Tower) -> dict[str, npt.NDArray[np.float64]]:
+    """For each hash table the sum of W W^T over the blocks W [D, out] of projections that its rows are multiplied with.
+
+    Rows reach the model through these products alone (PHOENIX §2.1, §2.6, §5).
+    """
+    config = tower.config
+    size, items, authors = config.emb_size, config.num_item_hashes, config.num_author_hashes
+    grams = {kind: np.zeros((size, size)) for kind in ("user", "item", "author")}
+
+    def read(key: str, kinds: dict[str, int]) -> None:
+        blocks = np.asarray(tower.params[key], np.float64)
+        at = 0
+        for kind, count in kinds.items():
+            for _ in range(count):
+                block = blocks[at : at + size]
+                grams[kind] += block @ block.T
+                at += size
+
+    posts = {"item": items, "author": authors}
+    prefix = RANKER if tower.name == "ranker" else RETRIEVAL
+    read(prefix + "proj_mat_1", {"user": config.num_user_hashes})
+    read(prefix + "proj_mat_3", posts)
+    if tower.name == "ranker":
+        read(prefix + "proj_mat_2", posts)
+    elif config.enable_linear_proj:
+        read(TOWER_1, posts)
+    else:
+        for kind in posts:
+            grams[kind] += np.eye(size)
+    return grams
 
 
 def _half(key: str, value: F32) -> Array:
