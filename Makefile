@@ -108,7 +108,9 @@ bench-compare: dev
 	@echo "report: build/benchmarks.md"
 
 bench-smoke: dev
-	$(PY) -m pytest -q benchmarks/smoke -p no:cacheprovider --benchmark-json=build/smoke.json
+	@mkdir -p build
+	$(PY) -m pytest -q benchmarks/smoke -p no:cacheprovider --benchmark-json=build/smoke.json \
+	    --benchmark-max-time=0.7 --benchmark-columns=min,median,rounds --benchmark-sort=name
 	$(PY) benchmarks/smoke/compare.py build/smoke.json
 
 # --- services for the tests (SERVICES="kafka postgres browser redis" chooses) ------------------------------------------

@@ -33,8 +33,11 @@ def test_report_names_a_slower_benchmark(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def _smoke_file(path: Path, seconds: float) -> Path:
-    rows = [(compare.CALIBRATION, 0.5), ("test_scan", seconds)]
-    path.write_text(json.dumps({"benchmarks": [{"name": n, "stats": {"median": s}} for n, s in rows]}))
+    rows = [("test_calibration_before", 0.4), ("test_scan", seconds), ("test_calibration_after", 0.6)]
+    info = {"isa": "avx2"}
+    path.write_text(
+        json.dumps({"benchmarks": [{"name": n, "stats": {"median": s}, "extra_info": info} for n, s in rows]})
+    )
     return path
 
 
@@ -43,9 +46,13 @@ def test_smoke_fails_only_at_three_times(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, code: int
 ) -> None:
     monkeypatch.setattr(compare, "MEDIANS", tmp_path / "medians.json")
-    (tmp_path / "medians.json").write_text(json.dumps({"test_scan": 2.0}))
+    (tmp_path / "medians.json").write_text(json.dumps({"avx2": {"test_scan": 2.0}}))
     monkeypatch.setattr(sys, "argv", ["compare.py", str(_smoke_file(tmp_path / "run.json", seconds))])
     assert compare.main() == code
+    (tmp_path / "medians.json").write_text(json.dumps({"avx512": {"test_scan": 2.0}}))
+    assert compare.main() == 0  # another instruction set: nothing to compare with
+    (tmp_path / "medians.json").write_text(json.dumps({"avx2": {"test_gone": 2.0}}))
+    assert compare.main() == 1
 
 
 def test_import_is_cheap() -> None:

@@ -57,6 +57,10 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("build/quality.json"), help="all numbers")
     parser.add_argument("--page", type=Path, help="Markdown page to write, for example docs/quality.md")
     parser.add_argument("--only", choices=("next-post", "liked"), help="one of the two experiments")
+    parser.add_argument(
+        "--choose", type=int, nargs="+", metavar="LENGTH",
+        help="compare history lengths of the next-post model on earlier ratings, and nothing else",
+    )  # fmt: skip
     args = parser.parse_args()
     started = time.perf_counter()
 
@@ -65,6 +69,9 @@ def main() -> int:
 
     say(f"reading {args.data}")
     sequences = Sequences.from_events(import_movielens(args.data).events)
+    if args.choose:
+        next_post.choose(sequences, args.choose, say)
+        return 0
     report: dict[str, Any] = {"commit": commit(), "machine": machine(), "command": "make quality DATA=DIR"}
     if args.only != "liked":
         report["next_post"] = next_post.run(sequences, say)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +12,8 @@ import numpy.typing as npt
 from xfast.phoenix.layout import LOG_TEMPERATURE
 from xfast.phoenix.training import Progress, Sequences, TrainConfig, default_model_config, train_retrieval
 from xfast.phoenix.training.baselines import Scorer, baselines
-from xfast.phoenix.training.evaluation import before_last, leave_last_out
-from xfast.phoenix.training.metrics import bootstrap, ndcg
+from xfast.phoenix.training.evaluation import before_last, catalogue_ranks, leave_last_out
+from xfast.phoenix.training.metrics import Interval, bootstrap, ndcg
 from xfast.phoenix.training.scoring import RetrievalScorer
 
 F32 = npt.NDArray[np.float32]
@@ -41,6 +41,23 @@ class Mixture:
             odds = np.exp(logits - logits.max(1, keepdims=True))
             total += odds / odds.sum(1, keepdims=True)
         return total.astype(np.float32)
+
+
+def choose(sequences: Sequences, lengths: Sequence[int], say: Callable[[str], None]) -> dict[int, Interval]:
+    """NDCG@10 by history length on the five ratings before the last of every user; the last one is never read.
+
+    The models learn from all that comes before these five.
+    """
+    past = sequences.without_last(1)
+    train = sequences.without_last(6)
+    rows = np.flatnonzero(np.arange(len(past)) >= past.offsets[1:][past.user] - 5)
+    found = {}
+    for length in lengths:
+        tower = train_retrieval(train, RUN, MODEL.replace(history_seq_len=length), seed=0).tower
+        ranks = catalogue_ranks(past, RetrievalScorer(past, tower), rows)
+        found[length] = bootstrap(ndcg(ranks, 10), np.random.default_rng(0))
+        say(f"history of {length}: NDCG@10 {found[length]} on {len(rows):,} earlier ratings")
+    return found
 
 
 def run(sequences: Sequences, say: Callable[[str], None]) -> dict[str, Any]:

@@ -53,11 +53,14 @@ def _liked(part: dict[str, Any]) -> list[str]:
     ]
     lines += [f"| {name} | {value:.4f} |" for name, value in part["auc"].items()]
     known, unknown = part["auc_known_users"], part["auc_unknown_users"]
+    validation = ", ".join(f"{value:.4f}" for value in part["validation"])
     lines += [
         "",
-        f"Learning ranker minus online bias: {_bounds(part['difference_by_row'])} resampling rows,",
-        f"{_bounds(part['difference_by_user'])} resampling users; with fixed weights",
-        f"{_bounds(part['fixed_difference_by_user'])} resampling users.",
+        f"Ranker (weights fixed) minus online bias: {_bounds(part['difference_by_row'])} resampling rows,",
+        f"{_bounds(part['difference_by_user'])} resampling users; learning on the way",
+        f"{_bounds(part['learning_difference_by_user'])} resampling users.",
+        f"Epochs: AUC on the tenth before the measured one was {validation}",
+        f"after 1, 2, … epochs, so the measured model had {1 + part['validation'].index(max(part['validation']))}.",
         f"Users with training rows: {known[1]:.4f} against {known[0]:.4f}; without: {unknown[1]:.4f} against",
         f"{unknown[0]:.4f}. Log-loss {part['log_loss']:.4f}, calibration error {part['calibration_error']:.4f}.",
         "",

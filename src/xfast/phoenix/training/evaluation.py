@@ -24,7 +24,15 @@ from xfast.phoenix.training.metrics import (
 )
 from xfast.phoenix.training.sequences import Sequences
 
-__all__ = ["ActionQuality", "LeaveLastOut", "action_quality", "leave_last_out", "next_post_ranks", "recall"]
+__all__ = [
+    "ActionQuality",
+    "LeaveLastOut",
+    "action_quality",
+    "catalogue_ranks",
+    "leave_last_out",
+    "next_post_ranks",
+    "recall",
+]
 
 F32 = npt.NDArray[np.float32]
 I64 = npt.NDArray[np.int64]
@@ -136,7 +144,13 @@ def leave_last_out(sequences: Sequences, scorers: Mapping[str, Scorer], rng: np.
 def recall(
     sequences: Sequences, scorer: Any, rows: I64, rng: np.random.Generator, *, at: Sequence[int] = (50, 200)
 ) -> dict[str, Interval]:
-    """Share of ``rows`` whose post is among the first k of retrieval just before the row, posts known then left out.
+    """Share of ``rows`` whose post is among the first k of :func:`catalogue_ranks`."""
+    ranks = catalogue_ranks(sequences, scorer, rows)
+    return {f"recall@{k}": bootstrap(hit_rate(ranks, k), rng) for k in at}
+
+
+def catalogue_ranks(sequences: Sequences, scorer: Any, rows: I64) -> I64:
+    """Rank of the post of each row in the whole catalogue just before the row; posts acted on by then do not count.
 
     ``scorer`` is a :class:`~xfast.phoenix.training.scoring.RetrievalScorer`.
     """
@@ -149,4 +163,4 @@ def recall(
             known = sequences.post[own[sequences.actions[own] != 0]]
             target = int(sequences.post[row])
             ranks[start + i] = rank_in_catalogue(scores, target, known[known != target])
-    return {f"recall@{k}": bootstrap(hit_rate(ranks, k), rng) for k in at}
+    return ranks

@@ -200,7 +200,8 @@ class RetrievalTask:
     def _known_from(self, windows: WindowBatch, pool: I32, order: npt.NDArray[np.int64]) -> I32:
         """[B, pool]: the anchor from which on the user knows a post, 0 .. S + 1 (S + 1: not within this window).
 
-        Known posts are no negatives: a feed does not show what was seen, so the model need not push it down.
+        Known posts are no negatives: a feed does not show what was seen, so the model need not push it down. Known are
+        the tokens of the window so far, and before the window whatever the user was shown.
         """
         data, slots = self._train, windows.history.shape[1]
         known = np.full((len(windows), len(pool)), slots + 1, np.int32)
