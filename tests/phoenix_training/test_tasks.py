@@ -145,7 +145,7 @@ def test_a_step_on_gathered_rows_is_the_step_on_whole_tables(
         got = getattr(trainer.tower().tables, kind)
         np.testing.assert_allclose(got, tables[kind], atol=2e-5)
         moved = set(np.flatnonzero((got != getattr(tower.tables, kind)).any(1)).tolist())
-        assert moved <= touched[kind] and len(moved) > 0.5 * len(touched[kind])
+        assert moved and moved <= touched[kind]
 
 
 def test_the_seed_decides_everything(sequences: Sequences, retrieval_config: PhoenixConfig, run: TrainConfig) -> None:

@@ -80,7 +80,8 @@ def test_malformed_rows_are_named_by_line(tables: Path) -> None:
         file.write("1780309000\tcy\ta\todd\t\n1780309000\tcy\ta\tlike\t1.5\n")
     report = import_tables(tables / "map.toml")[0].report
     told = {(problem.file, problem.line): problem.reason for problem in report.problems}
-    assert told["posts.csv", 5].startswith("created ") and told["posts.csv", 6] == "by must not be empty: ''"
+    assert told["posts.csv", 5] == "created must be a date and time such as 2026-06-01T12:00:00Z: 'yesterday'"
+    assert told["posts.csv", 6] == "by must not be empty: ''"
     assert "media must be one of unknown, photo, video, gif" in told["posts.csv", 7]
     assert told["posts.csv", 8] == "2 fields instead of 6" and "shift_weeks" in told["posts.csv", 9]
     assert told["log.tsv", 5] == "what must be one of like, open: 'odd'"

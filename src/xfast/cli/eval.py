@@ -112,4 +112,5 @@ def _print(report: dict[str, Any]) -> None:
         print(f"\nEvery user's last post, whole catalogue, {results[0].users:,} users")
         print(f"{'model':<26}" + "".join(f"{name:<26}" for name in results[0].metrics))
         for result in results:
-            print(f"{result.name:<26}" + "".join(f"{interval!s:<26}" for interval in result.metrics.values()))
+            line = f"{result.name:<26}" + "".join(f"{interval!s:<26}" for interval in result.metrics.values())
+            print(line.rstrip())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,6 +30,7 @@ _TRUE, _FALSE = {"true", "1", "yes", "t", "y"}, {"false", "0", "no", "f", "n", "
 _TABLE_KEYS = {"file", "kind", "columns", "values", "where", "delimiter", "quote"}
 _COLUMN_KEYS = {"column", "unit", "ids", "names", "separator"}
 
+_DATE = "must be a date and time such as 2026-06-01T12:00:00Z"
 _SURROGATE = re.compile("[\udc80-\udcff]").search
 
 Parser = Callable[[Any], Any]
@@ -195,7 +197,7 @@ def _parser(field: str, options: Mapping[str, Any], schema: Field | None, maps: 
         return _id(options, maps)
     if column.dtype in _LIMITS:
         return _integer(*_LIMITS[column.dtype])
-    plain: dict[str, Parser] = {"float32": float, "bool": _flag, "object": _text}
+    plain: dict[str, Parser] = {"float32": _number, "bool": _flag, "object": _text}
     return plain[column.dtype]
 
 
@@ -218,19 +220,32 @@ def _time(unit: Any, where: str) -> Parser:
 
     def read(value: Any) -> int:
         if isinstance(value, str) and unit == "iso":
-            value = datetime.fromisoformat(value.strip())
+            try:
+                value = datetime.fromisoformat(value.strip())
+            except ValueError:
+                raise ValueError(_DATE) from None
         if isinstance(value, datetime):
             aware = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
             return round(aware.timestamp() * 1000)
         if unit == "iso":
-            raise ValueError("must be a date and time such as 2026-06-01T12:00:00Z")
+            raise ValueError(_DATE)
         # Integers stay integers: nanoseconds do not fit a float.
         if isinstance(value, int) or (isinstance(value, str) and value.strip().lstrip("-").isdecimal()):
             number = int(value)
             return number * 1000 if unit == "s" else number // {"ms": 1, "us": 1_000, "ns": 1_000_000}[unit]
-        return round(float(value) * _UNITS[unit])
+        return round(_number(value) * _UNITS[unit])
 
     return read
+
+
+def _number(value: Any) -> float:
+    try:
+        number = float(value)
+    except (ValueError, TypeError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError("must be a number")
+    return number
 
 
 def _id(options: Mapping[str, Any], maps: _Maps) -> Parser:
