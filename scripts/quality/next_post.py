@@ -19,10 +19,11 @@ from xfast.phoenix.training.scoring import RetrievalScorer
 F32 = npt.NDArray[np.float32]
 
 RUN = TrainConfig(
-    epochs=36, batch_size=64, shuffle_ties=True, negatives="catalogue", dense_learning_rate=5e-3,
+    epochs=16, batch_size=64, shuffle_ties=True, negatives="catalogue", dense_learning_rate=5e-3,
     table_learning_rate=0.1, embedding_dropout=0.3, residual_dropout=0.2, user_dropout=0.5, weight_decay=0.01,
 )  # fmt: skip
-MODEL = default_model_config("retrieval", history_seq_len=32)
+# Short: the user vector is a mean over tokens, in which a long past outweighs what is being watched now.
+MODEL = default_model_config("retrieval", history_seq_len=8)
 SEEDS = (0, 1)
 
 
