@@ -77,15 +77,19 @@ def last_rows(const uint64_t[:] ids, const uint64_t[:] wanted):
     return rows
 
 
-def gather(const real[:, :] matrix, const int64_t[:] rows, const int64_t[:] columns, double[:, :] out,
-           const int64_t[:] places):
+def gather(const real[:, ::1] matrix, const int64_t[::1] rows, const int64_t[::1] columns, double[:, ::1] out,
+           const int64_t[::1] places):
     """``out[i, places[j]] = matrix[rows[i], columns[j]]``; a row of -1 leaves ``out[i]`` as it is."""
-    cdef Py_ssize_t row, at
-    cdef int64_t source
+    cdef Py_ssize_t row, at, count = columns.shape[0]
+    cdef const real* source
+    cdef double* target
+    if count == 0 or matrix.shape[0] == 0:
+        return
     with nogil:
         for row in range(rows.shape[0]):
-            source = rows[row]
-            if source < 0:
+            if rows[row] < 0:
                 continue
-            for at in range(columns.shape[0]):
-                out[row, places[at]] = matrix[source, columns[at]]
+            source = &matrix[rows[row], 0]
+            target = &out[row, 0]
+            for at in range(count):
+                target[places[at]] = source[columns[at]]

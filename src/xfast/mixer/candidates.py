@@ -162,7 +162,7 @@ class CandidateBatch(ColumnarBatch):
                 decode = _DECODERS.get(name)
                 if decode is not None:
                     row[name] = decode(row[name])
-                elif cls.schema.get(name) is not None and cls.schema[name].dtype is np.uint64:
+                elif cls.schema.get(name) is not None and cls.schema[name].dtype == np.uint64:
                     row[name] = as_uint64([] if cls.schema[name].ragged and not row[name] else row[name], name=name)
             rows.append(row)
         return cls.from_rows(rows)

@@ -46,6 +46,10 @@ class Field:
     width: int = 0
     ragged: bool = False
 
+    def __post_init__(self) -> None:
+        # Compared with every column that is written; a scalar type would be turned into a dtype each time.
+        object.__setattr__(self, "dtype", np.dtype(self.dtype))
+
 
 @dataclass(frozen=True, slots=True)
 class Column:

@@ -237,10 +237,7 @@ class Selection:
 def descending(scores: npt.NDArray[Any]) -> Indices:
     """Row order by score, highest first; equal scores, and NaN against anything, keep their order."""
     if not np.isnan(scores).any():
-        # NumPy's fast sort is not stable; where no two scores are equal, that does not matter.
-        order = np.argsort(-scores)
-        ranked = scores[order]
-        return np.argsort(-scores, kind="stable") if (ranked[1:] == ranked[:-1]).any() else order
+        return np.argsort(-scores, kind="stable")
     # "NaN equals everything" is not an order; a plain insertion sort is what gives it a defined outcome.
     places: list[int] = []
     for row, score in enumerate(scores.tolist()):

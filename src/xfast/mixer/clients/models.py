@@ -88,10 +88,10 @@ class Prediction:
         """
         columns, targets = np.asarray(actions, np.int64), np.asarray(places, np.int64)
         if self.log_probs is not None:
-            gather(self.log_probs, rows, columns, out, targets)
+            gather(np.ascontiguousarray(self.log_probs), rows, columns, out, targets)
             np.exp(out, out=out)
         elif self.probs is not None:
-            gather(self.probs, rows, columns, out, targets)
+            gather(np.ascontiguousarray(self.probs), rows, columns, out, targets)
 
     def probabilities(self, post_ids: U64) -> tuple[npt.NDArray[np.float64], Mask]:
         """Probabilities per wanted post ``[N, A]``, NaN rows for absent ones, and the mask of found ones."""

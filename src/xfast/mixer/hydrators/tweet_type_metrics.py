@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
 from xfast.mixer.candidates import CandidateBatch
 from xfast.mixer.query import ScoredPostsQuery
@@ -12,25 +15,37 @@ __all__ = ["TweetTypeMetricsHydrator", "tweet_type_bits", "tweet_type_bytes"]
 
 _MINUTE = 60_000
 _HOUR = 60 * _MINUTE
-#: (bit, largest age in ms) of the cumulative age bits; between 12 and 24 hours none is set (HOME_MIXER §6).
-_AGES = ((154, 30 * _MINUTE), (155, _HOUR), (156, 6 * _HOUR), (157, 12 * _HOUR))
-_OLD = (158, 24 * _HOUR)
-#: (bit, fewest followers), ascending.
-_FOLLOWERS = ((309, 0), (310, 100), (311, 1_000), (312, 10_000), (313, 100_000), (314, 1_000_000))
+#: Cumulative age bits and the largest age of each; between 12 and 24 hours none is set (HOME_MIXER §6).
+_AGE_BITS = (154, 155, 156, 157)
+_AGES = np.array([30 * _MINUTE, _HOUR, 6 * _HOUR, 12 * _HOUR])
+_OLD_BIT, _OLD = 158, 24 * _HOUR
+#: Classes of followers and of own videos, and where each one but the first begins.
+_FOLLOWER_BITS = (309, 310, 311, 312, 313, 314)
+_FOLLOWERS = np.array([100, 1_000, 10_000, 100_000, 1_000_000], np.uint32)
+_VIDEO_BITS = (151, 152, 153)
+_VIDEO = np.array([10_000, 60_000])
 #: (bit, number of served posts below which it is set).
 _SERVED = ((23, 3), (32, 1), (39, 20), (40, 10), (41, 5))
 
+Mask = npt.NDArray[np.bool_]
 
-def tweet_type_bits(query: ScoredPostsQuery, batch: CandidateBatch) -> dict[int, np.ndarray]:
+
+def _classes(values: npt.NDArray[Any], known: Mask, edges: npt.NDArray[Any], bits: tuple[int, ...]) -> dict[int, Mask]:
+    """Bit -> posts whose value lies in its class; a value on an edge belongs to the class above."""
+    place = np.where(known, np.searchsorted(edges, values, side="right"), -1)
+    return {bit: place == index for index, bit in enumerate(bits)}
+
+
+def tweet_type_bits(query: ScoredPostsQuery, batch: CandidateBatch) -> dict[int, Mask]:
     """Bit number -> mask of the posts that have it."""
-    everyone = np.ones(len(batch), np.bool_)
-    duration, has_video = batch.values("min_video_duration_ms"), batch.is_set("min_video_duration_ms")
+    has_video = batch.is_set("min_video_duration_ms")
     score = batch.column("score")
     ages, known = batch.ages_ms(query.request_time_ms)
     followers = batch.values("author_followers_count").astype(np.uint32)
-    has_followers = batch.is_set("author_followers_count")
-    bits = {
-        0: everyone,
+    young = known & (ages <= _AGES[:, np.newaxis])
+    served = np.repeat([[len(query.served_ids) < below] for _, below in _SERVED], len(batch), axis=1)
+    return {
+        0: np.ones(len(batch), np.bool_),
         1: batch.is_set("retweeted_tweet_id"),
         2: batch.is_set("in_reply_to_tweet_id"),
         5: has_video,
@@ -38,23 +53,15 @@ def tweet_type_bits(query: ScoredPostsQuery, batch: CandidateBatch) -> dict[int,
         37: batch.ragged("ancestors").lengths() > 0,
         38: score.mask() & (score.values != 0),
         80: ~batch.is_false("in_network"),
-        151: has_video & (duration < 10_000),
-        152: has_video & (duration >= 10_000) & (duration < 60_000),
-        153: has_video & (duration >= 60_000),
-        _OLD[0]: known & (ages >= _OLD[1]),
+        _OLD_BIT: known & (ages >= _OLD),
+        **dict(zip(_AGE_BITS, young, strict=True)),
+        **{bit: mask for (bit, _), mask in zip(_SERVED, served, strict=True)},
+        **_classes(batch.values("min_video_duration_ms"), has_video, _VIDEO, _VIDEO_BITS),
+        **_classes(followers, batch.is_set("author_followers_count"), _FOLLOWERS, _FOLLOWER_BITS),
     }
-    served = len(query.served_ids)
-    bits.update({bit: everyone if served < below else ~everyone for bit, below in _SERVED})
-    bits.update({bit: known & (ages <= oldest) for bit, oldest in _AGES})
-    for index, (bit, fewest) in enumerate(_FOLLOWERS):
-        mask = has_followers & (followers >= fewest)
-        if index + 1 < len(_FOLLOWERS):
-            mask &= followers < _FOLLOWERS[index + 1][1]
-        bits[bit] = mask
-    return bits
 
 
-def tweet_type_bytes(bits: dict[int, np.ndarray], length: int) -> np.ndarray:
+def tweet_type_bytes(bits: dict[int, Mask], length: int) -> npt.NDArray[np.object_]:
     """Per post the bytes in which bit ``i`` is bit ``i % 8`` of byte ``i // 8``, as long as the last bit needs."""
     flags = np.zeros((length, max(bits, default=0) + 1), np.bool_)
     for bit, mask in bits.items():

@@ -47,7 +47,7 @@ def decode_heads(prediction: Prediction, original_ids: npt.NDArray[np.uint64]) -
     prediction.fill(heads, rows, list(known.values()), [HEAD_INDEX[name] for name in known])
     kept = {name: n for name, n in CONTINUOUS_NUMBERS.items() if n < prediction.continuous.shape[1]}
     places = np.array([HEAD_INDEX[name] for name in kept], np.int64)
-    gather(prediction.continuous, rows, np.array(list(kept.values()), np.int64), heads, places)
+    gather(np.ascontiguousarray(prediction.continuous), rows, np.array(list(kept.values()), np.int64), heads, places)
     return heads
 
 
