@@ -27,13 +27,15 @@ function(xfast_library name)
 endfunction()
 
 # Compile SOURCES once per instruction set of this processor family and add the objects to LIBRARY. Each copy sees
-# XFAST_ISA_NS as its own namespace (scalar, avx2, avx512, amx); run-time dispatch (common/cpu.h) picks one.
+# XFAST_ISA_NS as its own namespace (scalar, avx2, avx512, amx; dotprod on arm64); run-time dispatch (common/cpu.h) picks one.
 # `-ffp-contract=off` keeps a*b+c the same on every path: only explicit FMA intrinsics fuse.
 function(xfast_isa_objects library)
   cmake_parse_arguments(ARG "" "NAME" "SOURCES;LEVELS" ${ARGN})
   foreach(level IN LISTS ARG_LEVELS)
     # NAME tells a second call for the same library apart.
-    if(NOT level STREQUAL "scalar" AND NOT CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+    if(level MATCHES "^(avx2|avx512|amx)$" AND NOT CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+      continue()
+    elseif(level STREQUAL "dotprod" AND NOT CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm64")
       continue()
     endif()
     set(object ${library}${ARG_NAME}_${level})
@@ -42,7 +44,7 @@ function(xfast_isa_objects library)
     target_compile_definitions(${object} PRIVATE XFAST_ISA_NS=${level} XFAST_ISA_${level}=1)
     # Sanitizer builds check indexing, not speed: instrumented kernels at -O3 take the compiler minutes.
     target_compile_options(${object} PRIVATE $<IF:$<STREQUAL:${XFAST_SANITIZE},>,-O3,-O1> -ffp-contract=off
-      -fopenmp-simd -fno-math-errno)
+      -fopenmp-simd -fno-math-errno -Wno-maybe-uninitialized)  # GCC 12 says that of its own headers
     if(level STREQUAL "avx2")
       target_compile_options(${object} PRIVATE -mavx2 -mfma -mf16c -mbmi2)
     elseif(level STREQUAL "avx512")
@@ -50,6 +52,8 @@ function(xfast_isa_objects library)
     elseif(level STREQUAL "amx")
       target_compile_options(${object} PRIVATE -march=x86-64-v4 -mavx512vnni -mavx512bf16 -mamx-tile -mamx-int8 -mamx-bf16
         -mprefer-vector-width=512)
+    elseif(level STREQUAL "dotprod")
+      target_compile_options(${object} PRIVATE -march=armv8.2-a+dotprod)
     endif()
     target_sources(${library} PRIVATE $<TARGET_OBJECTS:${object}>)
   endforeach()

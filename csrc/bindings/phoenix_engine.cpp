@@ -15,10 +15,12 @@
 #include <vector>
 
 #include "phoenix/tower.h"
+#include "phoenix_ffi.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
 using namespace xfast::phoenix;
+using xfast::Workers;
 
 namespace {
 
@@ -49,12 +51,6 @@ Precision precision_of(const std::string& name) {
   throw std::invalid_argument("precision is '" + name + "', must be float32, bfloat16 or int8");
 }
 
-xfast::Isa isa_of(const std::string& name) {
-  for (int level = 0; level <= static_cast<int>(xfast::Isa::amx); ++level)
-    if (name == xfast::isa_name(static_cast<xfast::Isa>(level))) return static_cast<xfast::Isa>(level);
-  throw std::invalid_argument("isa is '" + name + "', must be scalar, avx2, avx512 or amx");
-}
-
 Parameters parameters_of(const nb::dict& params) {
   Parameters out;
   for (auto [key, value] : params) {
@@ -75,9 +71,10 @@ TowerSpec spec_of(const nb::dict& d) {
   spec.attention_multiplier = nb::cast<float>(d["attention_multiplier"]);
   spec.causal = nb::cast<bool>(d["causal"]);
   spec.precision = precision_of(nb::cast<std::string>(d["precision"]));
-  spec.kv_precision = precision_of(nb::cast<std::string>(d["kv_precision"]));
-  spec.isa = isa_of(nb::cast<std::string>(d["isa"]));
-  expect(spec.kv_precision != Precision::int8, "kv_precision is 'int8', must be float32 or bfloat16");
+  spec.kv.storage = precision_of(nb::cast<std::string>(d["kv_precision"]));
+  spec.kv.arithmetic = spec.precision == Precision::float32 ? Precision::float32 : Precision::bfloat16;
+  expect(spec.kv.storage >= spec.kv.arithmetic, "kv_precision is 'float32', must be no wider than precision");
+  spec.isa = xfast::isa_named(nb::cast<std::string>(d["isa"]));
   spec.user_hashes = size("user_hashes");
   spec.item_hashes = size("item_hashes");
   spec.author_hashes = size("author_hashes");
@@ -116,25 +113,45 @@ ContextInput context_input(const TowerSpec& spec, bool user_valid, const In<floa
   return in;
 }
 
-std::shared_ptr<ContextCache> encode(const RankerTower& tower, bool user_valid, In<float, 2> user, In<float, 3> posts,
-                                     In<float, 3> authors, In<std::int32_t, 1> positions, In<float, 2> actions,
-                                     In<std::int32_t, 1> surface, In<float, 1> dwell,
-                                     std::optional<In<float, 1>> ip_sum) {
-  const ContextInput in =
-      context_input(tower.spec(), user_valid, user, posts, authors, positions, actions, surface, dwell, ip_sum);
-  nb::gil_scoped_release release;
-  return tower.encode(in);
+// The Python object: a tower that compiled XLA programs may name, too.
+struct Ranker {
+  Ranker(const nb::dict& params, const nb::dict& spec)
+      : tower(std::make_shared<const RankerTower>(spec_of(spec), parameters_of(params))), number(ffi::enroll(tower)) {}
+  Ranker(const Ranker&) = delete;
+  Ranker& operator=(const Ranker&) = delete;
+  ~Ranker() { ffi::dismiss(number); }
+
+  std::shared_ptr<const RankerTower> tower;
+  std::int64_t number;
+};
+
+Workers crew(std::size_t threads) {
+  expect(threads > 0, "threads is 0, must be at least 1");
+  return Workers{threads};
 }
 
-std::shared_ptr<ContextCache> append(const RankerTower& tower, const ContextCache& context, In<float, 3> posts,
+std::shared_ptr<ContextCache> encode(const Ranker& ranker, bool user_valid, In<float, 2> user, In<float, 3> posts,
                                      In<float, 3> authors, In<std::int32_t, 1> positions, In<float, 2> actions,
-                                     In<std::int32_t, 1> surface, In<float, 1> dwell) {
+                                     In<std::int32_t, 1> surface, In<float, 1> dwell,
+                                     std::optional<In<float, 1>> ip_sum, std::size_t threads) {
+  const ContextInput in =
+      context_input(ranker.tower->spec(), user_valid, user, posts, authors, positions, actions, surface, dwell, ip_sum);
+  const Workers workers = crew(threads);
+  nb::gil_scoped_release release;
+  return ranker.tower->encode(in, workers);
+}
+
+std::shared_ptr<ContextCache> append(const Ranker& ranker, const ContextCache& context, In<float, 3> posts,
+                                     In<float, 3> authors, In<std::int32_t, 1> positions, In<float, 2> actions,
+                                     In<std::int32_t, 1> surface, In<float, 1> dwell, std::size_t threads) {
+  const RankerTower& tower = *ranker.tower;
   const std::size_t nobody[] = {tower.spec().user_hashes, tower.spec().dim.emb};
   const In<float, 2> user(nullptr, 2, nobody);
   const ContextInput in =
       context_input(tower.spec(), false, user, posts, authors, positions, actions, surface, dwell, std::nullopt);
+  const Workers workers = crew(threads);
   nb::gil_scoped_release release;
-  return tower.append(context, in);
+  return tower.append(context, in, workers);
 }
 
 using KeysValues = nb::ndarray<nb::numpy, float, nb::ndim<4>>;
@@ -149,14 +166,15 @@ std::tuple<KeysValues, KeysValues> unpack(const ContextCache& context) {
           KeysValues(values, {dim.layers, dim.kv_heads, context.tokens, dim.head}, values_owner)};
 }
 
-std::shared_ptr<ContextCache> restore(const RankerTower& tower, In<float, 4> keys, In<float, 4> values) {
-  const Dimensions& dim = tower.spec().dim;
+std::shared_ptr<ContextCache> restore(const Ranker& ranker, In<float, 4> keys, In<float, 4> values) {
+  const TowerSpec& spec = ranker.tower->spec();
+  const Dimensions& dim = spec.dim;
   const std::size_t tokens = keys.shape(2);
   for (const auto& array : {keys, values})
     expect(array.shape(0) == dim.layers && array.shape(1) == dim.kv_heads && array.shape(2) == tokens &&
                array.shape(3) == dim.head,
            "keys or values has the wrong shape");
-  auto cache = std::make_shared<ContextCache>(dim, tower.spec().kv_precision, tokens);
+  auto cache = std::make_shared<ContextCache>(dim, spec.kv, tokens);
   cache->pack(keys.data(), values.data());
   return cache;
 }
@@ -184,11 +202,11 @@ CandidateInput candidate_input(const TowerSpec& spec, const Columns& columns) {
   return in;
 }
 
-std::vector<Scores> score(const RankerTower& tower, const std::vector<std::shared_ptr<ContextCache>>& contexts,
+std::vector<Scores> score(const Ranker& ranker, const std::vector<std::shared_ptr<ContextCache>>& contexts,
                           const std::vector<Columns>& candidates, std::size_t threads) {
-  const TowerSpec& spec = tower.spec();
+  const TowerSpec& spec = ranker.tower->spec();
   expect(contexts.size() == candidates.size(), "contexts and candidates differ in length");
-  expect(threads > 0, "threads is 0, must be at least 1");
+  const Workers workers = crew(threads);
   std::vector<ScoreList> lists(contexts.size());
   std::vector<Scores> scores;
   for (std::size_t i = 0; i < lists.size(); ++i) {
@@ -201,20 +219,21 @@ std::vector<Scores> score(const RankerTower& tower, const std::vector<std::share
                         matrix(std::move(continuous), in.count, spec.continuous));
   }
   nb::gil_scoped_release release;
-  tower.score(lists, threads);
+  ranker.tower->score(lists, workers);
   return scores;
 }
 
 std::tuple<Out1, float> encode_user(const RetrievalTower& tower, bool user_valid, In<float, 2> user, In<float, 3> posts,
                                     In<float, 3> authors, In<std::int32_t, 1> positions, In<float, 2> actions,
-                                    In<std::int32_t, 1> surface, In<float, 1> dwell) {
+                                    In<std::int32_t, 1> surface, In<float, 1> dwell, std::size_t threads) {
   const ContextInput in =
       context_input(tower.spec(), user_valid, user, posts, authors, positions, actions, surface, dwell, std::nullopt);
+  const Workers workers = crew(threads);
   auto vector = room(tower.spec().dim.emb);
   float length = 0;
   {
     nb::gil_scoped_release release;
-    length = tower.encode(in, vector.get());
+    length = tower.encode(in, workers, vector.get());
   }
   float* p = vector.release();
   return {Out1(p, {tower.spec().dim.emb}, keep(p)), length};
@@ -242,20 +261,20 @@ NB_MODULE(_engine, m) {
       .def_prop_ro("nbytes", &ContextCache::bytes)
       .def("unpack", &unpack);
 
-  nb::class_<RankerTower>(m, "RankerTower")
+  nb::class_<Ranker>(m, "RankerTower")
+      .def(nb::init<const nb::dict&, const nb::dict&>(), "params"_a, "spec"_a)
+      .def_prop_ro("weight_bytes", [](const Ranker& r) { return r.tower->weight_bytes(); })
+      .def_prop_ro("number", [](const Ranker& r) { return r.number; })
       .def(
-          "__init__",
-          [](RankerTower* self, const nb::dict& params, const nb::dict& spec) {
-            new (self) RankerTower(spec_of(spec), parameters_of(params));
-          },
-          "params"_a, "spec"_a)
-      .def_prop_ro("weight_bytes", &RankerTower::weight_bytes)
+          "context_bytes", [](const Ranker& r, std::size_t room) { return ffi::context_bytes(*r.tower, room); },
+          "room"_a)
       .def("encode", &encode, "user_valid"_a, "user_embeddings"_a, "post_embeddings"_a, "author_embeddings"_a,
-           "positions"_a, "actions"_a, "product_surface"_a, "dwell"_a, "ip_sum"_a.none())
+           "positions"_a, "actions"_a, "product_surface"_a, "dwell"_a, "ip_sum"_a.none(), "threads"_a)
       .def("append", &append, "context"_a, "post_embeddings"_a, "author_embeddings"_a, "positions"_a, "actions"_a,
-           "product_surface"_a, "dwell"_a)
+           "product_surface"_a, "dwell"_a, "threads"_a)
       .def("restore", &restore, "keys"_a, "values"_a)
       .def("score", &score, "contexts"_a, "candidates"_a, "threads"_a);
+  ffi::add_handlers(m);
 
   nb::class_<RetrievalTower>(m, "RetrievalTower")
       .def(
@@ -266,6 +285,6 @@ NB_MODULE(_engine, m) {
           "params"_a, "spec"_a, "linear_projection"_a)
       .def_prop_ro("weight_bytes", &RetrievalTower::weight_bytes)
       .def("encode", &encode_user, "user_valid"_a, "user_embeddings"_a, "post_embeddings"_a, "author_embeddings"_a,
-           "positions"_a, "actions"_a, "product_surface"_a, "dwell"_a)
+           "positions"_a, "actions"_a, "product_surface"_a, "dwell"_a, "threads"_a)
       .def("encode_candidates", &encode_candidates, "post_embeddings"_a, "author_embeddings"_a, "threads"_a);
 }

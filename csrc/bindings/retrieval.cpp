@@ -40,12 +40,6 @@ Out<T, N> array_of(std::vector<T> values, const std::vector<std::size_t>& shape)
   return Out<T, N>(kept->data(), shape.size(), shape.data(), owner);
 }
 
-xfast::Isa isa_of(const std::string& name) {
-  for (int level = 0; level <= static_cast<int>(xfast::Isa::amx); ++level)
-    if (name == xfast::isa_name(static_cast<xfast::Isa>(level))) return static_cast<xfast::Isa>(level);
-  throw std::invalid_argument("isa is '" + name + "', must be scalar, avx2, avx512 or amx");
-}
-
 // Keeps a Python object alive for C++ threads; the last reference may go on a thread that does not hold the GIL.
 std::shared_ptr<const void> hold(nb::object object) {
   PyObject* kept = object.release().ptr();
@@ -169,7 +163,7 @@ NB_MODULE(_scan, m) {
       .def(
           "__init__",
           [](Index* self, std::size_t dim, const std::string& isa, std::size_t threads) {
-            new (self) Index(dim, isa_of(isa), threads);
+            new (self) Index(dim, xfast::isa_named(isa), threads);
           },
           "dim"_a, "isa"_a, "threads"_a)
       .def("append", &append, "owner"_a, "vectors"_a, "type"_a, "scale"_a.none(), "post_ids"_a, "author_ids"_a,

@@ -1,5 +1,6 @@
 #include "common/cpu.h"
 
+#include <algorithm>
 #include <array>
 #include <cstdlib>
 #include <stdexcept>
@@ -11,12 +12,21 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
+#elif defined(__aarch64__) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
 #endif
 
 namespace xfast {
 namespace {
 
+#if defined(__aarch64__)
+constexpr std::array<std::string_view, 2> kNames = {"scalar", "dotprod"};
+constexpr const char* kLevels = "scalar or dotprod";
+#else
 constexpr std::array<std::string_view, 4> kNames = {"scalar", "avx2", "avx512", "amx"};
+constexpr const char* kLevels = "scalar, avx2, avx512 or amx";
+#endif
 
 #if defined(__x86_64__)
 bool has_amx() {
@@ -43,6 +53,10 @@ Isa detect() {
       !__builtin_cpu_supports("avx512vnni") || !__builtin_cpu_supports("avx512bf16"))
     return Isa::avx2;
   return has_amx() ? Isa::amx : Isa::avx512;
+#elif defined(__aarch64__) && defined(__linux__)
+  return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0 ? Isa::dotprod : Isa::scalar;
+#elif defined(__aarch64__) && defined(__APPLE__)
+  return Isa::dotprod;  // every processor of that family has it
 #else
   return Isa::scalar;
 #endif
@@ -51,19 +65,24 @@ Isa detect() {
 Isa choose() {
   const char* wanted = std::getenv("XFAST_ISA");
   if (wanted == nullptr || *wanted == '\0') return detected_isa();
-  for (std::size_t level = 0; level < kNames.size(); ++level) {
-    if (kNames[level] != wanted) continue;
-    if (static_cast<Isa>(level) > detected_isa())
-      throw std::runtime_error("XFAST_ISA is '" + std::string(wanted) + "', this processor has no more than '" +
-                               std::string(isa_name(detected_isa())) + "'");
-    return static_cast<Isa>(level);
-  }
-  throw std::runtime_error("XFAST_ISA is '" + std::string(wanted) + "'; it takes scalar, avx2, avx512 or amx");
+  const auto it = std::find(kNames.begin(), kNames.end(), wanted);
+  if (it == kNames.end()) throw std::runtime_error("XFAST_ISA is '" + std::string(wanted) + "'; it takes " + kLevels);
+  const auto isa = static_cast<Isa>(it - kNames.begin());
+  if (isa > detected_isa())
+    throw std::runtime_error("XFAST_ISA is '" + std::string(wanted) + "', this processor has no more than '" +
+                             std::string(isa_name(detected_isa())) + "'");
+  return isa;
 }
 
 }  // namespace
 
 std::string_view isa_name(Isa isa) { return kNames[static_cast<std::size_t>(isa)]; }
+
+Isa isa_named(std::string_view name) {
+  const auto it = std::find(kNames.begin(), kNames.end(), name);
+  if (it == kNames.end()) throw std::invalid_argument("isa is '" + std::string(name) + "', must be " + kLevels);
+  return static_cast<Isa>(it - kNames.begin());
+}
 
 Isa detected_isa() {
   static const Isa isa = detect();

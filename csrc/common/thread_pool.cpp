@@ -93,7 +93,7 @@ Pool& pool() {
 
 }  // namespace
 
-void parallel_for(std::size_t count, std::size_t threads, const std::function<void(std::size_t)>& body) {
+void Workers::loop(std::size_t count, const std::function<void(std::size_t)>& body) const {
   if (count == 0) return;
   const std::size_t cores = std::max(1u, std::thread::hardware_concurrency());
   const std::size_t helpers = std::min({threads, count, cores}) - std::min<std::size_t>(threads, 1);
@@ -101,14 +101,17 @@ void parallel_for(std::size_t count, std::size_t threads, const std::function<vo
     for (std::size_t i = 0; i < count; ++i) body(i);
     return;
   }
-  const auto loop = std::make_shared<Loop>();
-  loop->count = count;
-  loop->body = &body;
-  pool().post(loop, helpers);
-  loop->work();
-  std::unique_lock lock(loop->mutex);
-  loop->all_finished.wait(lock, [&] { return loop->finished.load(std::memory_order_acquire) == count; });
-  if (loop->error != nullptr) std::rethrow_exception(loop->error);
+  const auto shared = std::make_shared<Loop>();
+  shared->count = count;
+  shared->body = &body;
+  if (post)
+    for (std::size_t i = 0; i < helpers; ++i) post([shared] { shared->work(); });
+  else
+    pool().post(shared, helpers);
+  shared->work();
+  std::unique_lock lock(shared->mutex);
+  shared->all_finished.wait(lock, [&] { return shared->finished.load(std::memory_order_acquire) == count; });
+  if (shared->error != nullptr) std::rethrow_exception(shared->error);
 }
 
 }  // namespace xfast

@@ -11,11 +11,14 @@
 
 namespace xfast::phoenix::XFAST_ISA_NS {
 
-// Rows of one register block (with two vectors of columns each), from the number of vector registers: 32, 16, 16.
+// Rows of one register block (with two vectors of columns each), from the number of vector registers: 32 (AVX-512,
+// arm64) or 16.
 #if defined(__AVX512F__)
 constexpr int kRows = 12;
 #elif defined(__AVX2__)
 constexpr int kRows = 6;
+#elif defined(__aarch64__)
+constexpr int kRows = 12;
 #else
 constexpr int kRows = 4;
 #endif
@@ -41,12 +44,21 @@ inline Panels<std::int8_t> int8_panels(const PackedMatrix& m) {
   return {m.int8.data(), round_up(m.rows, kDeepInt8) * kPanel, 4 * kPanel, (m.rows + 3) / 4, m.columns};
 }
 
+template <int R, int V>
+inline void load_block(Vec (&acc)[R][V], const float* c, std::size_t ldc) {
+#pragma GCC unroll 12
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 2
+    for (int v = 0; v < V; ++v) acc[r][v] = load(c + r * ldc + v * kLanes);
+}
+
 // --- float32 ---------------------------------------------------------------------------------------------------------
 struct FloatBlock {
   template <int R, int V>
   static void run(const float* a, std::size_t lda, const float* b, std::size_t ldb, std::size_t count, float* c,
-                  std::size_t ldc) {
+                  std::size_t ldc, bool resume) {
     Vec acc[R][V] = {};
+    if (resume) load_block(acc, c, ldc);
     for (std::size_t k = 0; k < count; ++k, b += ldb) {
       Vec w[V];
 #pragma GCC unroll 2
@@ -70,8 +82,9 @@ struct FloatBlock {
 struct Bfloat16Block {
   template <int R, int V>
   static void run(const std::uint16_t* a, std::size_t lda, const std::uint16_t* b, std::size_t ldb, std::size_t count,
-                  float* c, std::size_t ldc) {
+                  float* c, std::size_t ldc, bool resume) {
     Vec acc[R][V] = {};
+    if (resume) load_block(acc, c, ldc);
     for (std::size_t k = 0; k < count; ++k, b += ldb) {
       IntVec w[V];
 #pragma GCC unroll 2
@@ -110,7 +123,15 @@ struct QuadSum {
     acc = reinterpret_cast<IntVec>(_mm512_dpbusd_epi32(reinterpret_cast<__m512i>(acc), _mm512_set1_epi32(activations),
                                                        _mm512_loadu_si512(weights)));
   }
-  IntVec total() const { return acc; }
+  IntVec total(const std::int32_t* correction) const { return acc - load_int(correction); }
+#elif defined(__ARM_FEATURE_DOTPROD)
+  // Both factors signed: the activations lose their 128 here, so there is nothing to correct.
+  IntVec acc = {};
+  void add(std::int32_t activations, const std::int8_t* weights) {
+    const int8x16_t a = vreinterpretq_s8_s32(vdupq_n_s32(activations ^ static_cast<std::int32_t>(0x80808080)));
+    acc = vdotq_s32(acc, a, vld1q_s8(weights));
+  }
+  IntVec total(const std::int32_t*) const { return acc; }
 #elif defined(__AVX2__)
   // madd of 16-bit words is exact; maddubs would saturate.
   __m256i low = _mm256_setzero_si256(), high = _mm256_setzero_si256();
@@ -122,8 +143,9 @@ struct QuadSum {
     low = _mm256_add_epi32(low, _mm256_madd_epi16(a, half(0)));
     high = _mm256_add_epi32(high, _mm256_madd_epi16(a, half(1)));
   }
-  IntVec total() const {
-    return reinterpret_cast<IntVec>(_mm256_permute4x64_epi64(_mm256_hadd_epi32(low, high), 0b11011000));
+  IntVec total(const std::int32_t* correction) const {
+    return reinterpret_cast<IntVec>(_mm256_permute4x64_epi64(_mm256_hadd_epi32(low, high), 0b11011000)) -
+           load_int(correction);
   }
 #else
   IntVec acc = {};
@@ -133,12 +155,12 @@ struct QuadSum {
     for (int lane = 0; lane < kLanes; ++lane)
       for (int t = 0; t < 4; ++t) acc[lane] += a[t] * weights[4 * lane + t];
   }
-  IntVec total() const { return acc; }
+  IntVec total(const std::int32_t* correction) const { return acc - load_int(correction); }
 #endif
 };
 
 struct Int8Block {
-#if defined(__AVX512F__)
+#if defined(__AVX512F__) || defined(__ARM_FEATURE_DOTPROD)
   static constexpr int kRowsOfBlock = 12;
 #elif defined(__AVX2__)
   static constexpr int kRowsOfBlock = 3;
@@ -162,7 +184,7 @@ struct Int8Block {
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 2
       for (int v = 0; v < V; ++v) {
-        const IntVec total = acc[r][v].total() - load_int(correction + v * kLanes);
+        const IntVec total = acc[r][v].total(correction + v * kLanes);
         const Vec scale = splat(row_scale[r]) * load(column_scale + v * kLanes);
         store(c + r * ldc + v * kLanes, __builtin_convertvector(total, Vec) * scale);
       }
@@ -191,24 +213,27 @@ inline void for_column_blocks(std::size_t columns, Visit visit) {
 }
 
 template <class Block, class T, class A>
-inline void multiply(const A* a, std::size_t lda, std::size_t rows, const Panels<T>& b, float* c, std::size_t ldc) {
+inline void multiply(const A* a, std::size_t lda, std::size_t rows, const Panels<T>& b, float* c, std::size_t ldc,
+                     bool resume) {
   constexpr std::size_t group = 4 / sizeof(T);
   for_column_blocks(b.columns, [&](auto v, std::size_t n) {
     const T* panel = b.data + n / kPanel * b.panel_stride + n % kPanel * group;
     for_row_blocks<kRows>(rows, [&](auto r, std::size_t m) {
-      Block::template run<r.value, v.value>(a + m * lda, lda, panel, b.row_stride, b.groups, c + m * ldc + n, ldc);
+      Block::template run<r.value, v.value>(a + m * lda, lda, panel, b.row_stride, b.groups, c + m * ldc + n, ldc,
+                                            resume);
     });
   });
 }
 
+// With `resume` the products are added to what c holds, as if the sums had never been interrupted.
 inline void multiply(const float* a, std::size_t lda, std::size_t rows, const Panels<float>& b, float* c,
-                     std::size_t ldc) {
-  multiply<FloatBlock>(a, lda, rows, b, c, ldc);
+                     std::size_t ldc, bool resume = false) {
+  multiply<FloatBlock>(a, lda, rows, b, c, ldc, resume);
 }
 
 inline void multiply(const std::uint16_t* a, std::size_t lda, std::size_t rows, const Panels<std::uint16_t>& b,
-                     float* c, std::size_t ldc) {
-  multiply<Bfloat16Block>(a, lda, rows, b, c, ldc);
+                     float* c, std::size_t ldc, bool resume = false) {
+  multiply<Bfloat16Block>(a, lda, rows, b, c, ldc, resume);
 }
 
 // From column `first`, a multiple of kPanel, on.
@@ -232,12 +257,7 @@ inline void to_bfloat16_rows(const float* x, std::size_t ldx, std::size_t rows, 
                              std::size_t ldo) {
   for (std::size_t r = 0; r < rows; ++r) {
     std::size_t k = 0;
-    for (; k + kLanes <= width; k += kLanes) {
-      IntVec bits = as_int(load(x + r * ldx + k));
-      bits = bits + 0x7fff + ((bits >> 16) & 1);
-      for (int lane = 0; lane < kLanes; ++lane)
-        out[r * ldo + k + lane] = static_cast<std::uint16_t>(static_cast<std::uint32_t>(bits[lane]) >> 16);
-    }
+    for (; k + kLanes <= width; k += kLanes) store_bfloat16(out + r * ldo + k, load(x + r * ldx + k));
     for (; k < width; ++k) out[r * ldo + k] = to_bfloat16(x[r * ldx + k]);
     for (; k < ldo; ++k) out[r * ldo + k] = 0;
   }
@@ -254,10 +274,9 @@ inline void to_bytes_rows(const float* x, std::size_t ldx, std::size_t rows, std
     float most = largest(top);
     for (; k < width; ++k) most = std::max(most, row[k] < 0 ? -row[k] : row[k]);
     scale[r] = most / 127.0f;
-    const float inverse = most > 0 ? 127.0f / most : 0.0f;
+    const float inverse = most > 1e-30f ? 127.0f / most : 0.0f;  // 127 / most must be finite
     for (k = 0; k + kLanes <= width; k += kLanes) {
-      const IntVec q = __builtin_convertvector(nearest(load(row + k) * inverse), IntVec) + 128;
-      for (int lane = 0; lane < kLanes; ++lane) out[r * ldo + k + lane] = static_cast<std::uint8_t>(q[lane]);
+      store_bytes(out + r * ldo + k, __builtin_convertvector(nearest(load(row + k) * inverse), IntVec) + 128);
     }
     for (; k < width; ++k) out[r * ldo + k] = static_cast<std::uint8_t>(nearest(splat(row[k] * inverse))[0] + 128.0f);
     for (; k < ldo; ++k) out[r * ldo + k] = 128;

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <new>
 #include <vector>
@@ -32,7 +33,7 @@ class Aligned {
     void* p = std::aligned_alloc(64, round_up(size * sizeof(T), 64));
     if (p == nullptr) throw std::bad_alloc();
     data_.reset(static_cast<T*>(p));
-    for (std::size_t i = 0; i < size; ++i) data_[i] = T{};
+    std::memset(p, 0, size * sizeof(T));
   }
   T* data() { return data_.get(); }
   const T* data() const { return data_.get(); }

@@ -11,8 +11,24 @@ namespace xfast::phoenix {
 namespace {
 
 constexpr double kRopeBase = 10000.0;
-constexpr std::size_t kTablePositions = 4096;  // positions whose sines are kept; later ones are computed per call
-constexpr std::size_t kScoreTile = 48;         // candidates of one task
+constexpr std::size_t kTablePositions = 4096;        // positions whose sines are kept; later ones are computed per call
+constexpr std::size_t kScoreTile = 48;               // candidates of one task
+constexpr std::size_t kShareProjection = 4'000'000;  // products below which helpers are not worth waking
+
+// Grow-only memory of one thread.
+struct Scratch {
+  Aligned<float> joined, x, y, wide, values, projected;
+
+  static float* grow(Aligned<float>& memory, std::size_t size) {
+    if (memory.size() < size) memory = Aligned<float>(size);
+    return memory.data();
+  }
+};
+
+Scratch& scratch() {
+  thread_local Scratch mine;
+  return mine;
+}
 
 const Tensor& find(const Parameters& parameters, const std::string& name) {
   const auto it = parameters.find(name);
@@ -144,7 +160,6 @@ Tower::Tower(const TowerSpec& spec, const Parameters& parameters, const std::str
   stack_.dim = dim;
   stack_.attention_multiplier = spec.attention_multiplier;
   stack_.causal = spec.causal;
-  stack_.kv_precision = spec.kv_precision;
   for (std::size_t l = 0; l < dim.layers; ++l) stack_.layers.push_back(make_layer(spec, parameters, l));
 
   const Precision input = input_precision(spec.precision);
@@ -221,7 +236,42 @@ void Tower::add_table_row(const Aligned<float>& table, std::size_t rows, std::in
   for (std::size_t i = 0; i < emb; ++i) x[i] += row[i];
 }
 
-std::vector<Rotation> Tower::tokens(const ContextInput& input, Aligned<float>& x, std::vector<float>& angles) const {
+void Tower::history_tokens(const ContextInput& input, std::size_t from, std::size_t count, float* rows) const {
+  const Dimensions& dim = spec_.dim;
+  const std::size_t emb = dim.emb_pad();
+  const std::size_t post_width = spec_.item_hashes * dim.emb, author_width = spec_.author_hashes * dim.emb;
+  Scratch& s = scratch();
+  float* joined = s.grow(s.joined, count * (post_width + author_width));
+  join_rows(input.post_embeddings, input.author_embeddings, from, count, post_width, author_width, joined);
+  run_.linear(history_, joined, post_width + author_width, count, rows, emb, 0);
+  for (std::size_t t = 0; t < count; ++t) {
+    const float* actions = input.actions + (from + t) * spec_.actions;
+    float* row = rows + t * emb;
+    // Present actions add their row, absent ones subtract it; no action at all adds nothing (PHOENIX §2.2).
+    if (std::any_of(actions, actions + spec_.actions, [](float a) { return a != 0; }))
+      for (std::size_t a = 0; a < spec_.actions; ++a) {
+        const float sign = 2 * actions[a] - 1;
+        const float* table = action_.data() + a * emb;
+        for (std::size_t i = 0; i < emb; ++i) row[i] += sign * table[i];
+      }
+    add_table_row(surface_, surfaces_, input.surface[from + t], row);
+  }
+  if (dwell_in_.size() == 0) return;
+  const std::size_t hidden = spec_.dwell_hidden;
+  float* values = s.grow(s.values, count * hidden);
+  float* projected = s.grow(s.projected, count * emb);
+  for (std::size_t t = 0; t < count; ++t) {
+    const float clipped = std::clamp(input.dwell[from + t], 0.0f, spec_.dwell_scale);
+    const float n = spec_.dwell_log ? std::log1p(clipped) / std::log1p(spec_.dwell_scale) : clipped / spec_.dwell_scale;
+    for (std::size_t i = 0; i < hidden; ++i) values[t * hidden + i] = n * dwell_in_[i];
+  }
+  run_.gelu(values, count * hidden);
+  run_.linear(dwell_out_, values, hidden, count, projected, emb, 0);
+  for (std::size_t i = 0; i < count * emb; ++i) rows[i] += projected[i];
+}
+
+std::vector<Rotation> Tower::tokens(const ContextInput& input, const Workers& workers, Aligned<float>& x,
+                                    std::vector<float>& angles) const {
   const Dimensions& dim = spec_.dim;
   const std::size_t emb = dim.emb_pad(), first = input.user_valid ? 1 : 0, count = input.tokens + first;
   x = Aligned<float>(count * emb);
@@ -230,38 +280,14 @@ std::vector<Rotation> Tower::tokens(const ContextInput& input, Aligned<float>& x
     if (input.ip_sum != nullptr)
       for (std::size_t i = 0; i < dim.emb; ++i) x[i] += input.ip_sum[i];
   }
-  if (input.tokens > 0) {
-    const std::size_t post_width = spec_.item_hashes * dim.emb, author_width = spec_.author_hashes * dim.emb;
-    std::vector<float> joined(input.tokens * (post_width + author_width));
-    join_rows(input.post_embeddings, input.author_embeddings, 0, input.tokens, post_width, author_width, joined.data());
-    float* history = x.data() + first * emb;
-    run_.linear(history_, joined.data(), post_width + author_width, input.tokens, history, emb, 0);
-    for (std::size_t t = 0; t < input.tokens; ++t) {
-      const float* actions = input.actions + t * spec_.actions;
-      float* row = history + t * emb;
-      // Present actions add their row, absent ones subtract it; no action at all adds nothing (PHOENIX §2.2).
-      if (std::any_of(actions, actions + spec_.actions, [](float a) { return a != 0; }))
-        for (std::size_t a = 0; a < spec_.actions; ++a) {
-          const float sign = 2 * actions[a] - 1;
-          const float* table = action_.data() + a * emb;
-          for (std::size_t i = 0; i < emb; ++i) row[i] += sign * table[i];
-        }
-      add_table_row(surface_, surfaces_, input.surface[t], row);
-    }
-    if (dwell_in_.size() > 0) {
-      const std::size_t hidden = spec_.dwell_hidden;
-      std::vector<float> values(input.tokens * hidden), projected(input.tokens * emb);
-      for (std::size_t t = 0; t < input.tokens; ++t) {
-        const float clipped = std::clamp(input.dwell[t], 0.0f, spec_.dwell_scale);
-        const float n =
-            spec_.dwell_log ? std::log1p(clipped) / std::log1p(spec_.dwell_scale) : clipped / spec_.dwell_scale;
-        for (std::size_t i = 0; i < hidden; ++i) values[t * hidden + i] = n * dwell_in_[i];
-      }
-      run_.gelu(values.data(), values.size());
-      run_.linear(dwell_out_, values.data(), hidden, input.tokens, projected.data(), emb, 0);
-      for (std::size_t i = 0; i < projected.size(); ++i) history[i] += projected[i];
-    }
-  }
+  float* history = x.data() + first * emb;
+  const std::size_t tiles = (input.tokens + kScoreTile - 1) / kScoreTile;
+  const Workers alone;
+  const bool shared = input.tokens * history_.rows * emb > kShareProjection;
+  (shared ? workers : alone).loop(tiles, [&](std::size_t tile) {
+    const std::size_t from = tile * kScoreTile;
+    history_tokens(input, from, std::min(kScoreTile, input.tokens - from), history + from * emb);
+  });
   return rotations(input.positions + 1 - first, count, angles);
 }
 
@@ -284,23 +310,27 @@ RankerTower::RankerTower(const TowerSpec& spec, const Parameters& parameters)
                           Precision::float32);
 }
 
-std::shared_ptr<ContextCache> RankerTower::encode(const ContextInput& input) const {
-  Aligned<float> x;
-  std::vector<float> angles;
-  const std::vector<Rotation> rotation = tokens(input, x, angles);
-  auto cache = std::make_shared<ContextCache>(spec_.dim, spec_.kv_precision, rotation.size());
-  run_.context(stack_, x.data(), rotation.data(), *cache, 0, false);
+std::shared_ptr<ContextCache> RankerTower::encode(const ContextInput& input, const Workers& workers) const {
+  auto cache = std::make_shared<ContextCache>(spec_.dim, spec_.kv, input.tokens + (input.user_valid ? 1 : 0));
+  encode_into(input, workers, 0, *cache);
   return cache;
 }
 
-std::shared_ptr<ContextCache> RankerTower::append(const ContextCache& cache, const ContextInput& input) const {
-  if (!spec_.causal) throw std::invalid_argument("context_attention is 'bidirectional', must be 'causal' to append");
-  if (input.user_valid) throw std::invalid_argument("the tokens to append hold a user, must be history only");
+void RankerTower::encode_into(const ContextInput& input, const Workers& workers, std::size_t known,
+                              ContextCache& cache) const {
   Aligned<float> x;
   std::vector<float> angles;
-  const std::vector<Rotation> rotation = tokens(input, x, angles);
-  auto grown = cache.grown(rotation.size());
-  run_.context(stack_, x.data(), rotation.data(), *grown, cache.tokens, false);
+  const std::vector<Rotation> rotation = tokens(input, workers, x, angles);
+  cache.tokens = known + rotation.size();
+  if (!rotation.empty()) run_.context(stack_, x.data(), rotation.data(), cache, known, false, workers);
+}
+
+std::shared_ptr<ContextCache> RankerTower::append(const ContextCache& cache, const ContextInput& input,
+                                                  const Workers& workers) const {
+  if (!spec_.causal) throw std::invalid_argument("context_attention is 'bidirectional', must be 'causal' to append");
+  if (input.user_valid) throw std::invalid_argument("the tokens to append hold a user, must be history only");
+  auto grown = cache.grown(input.tokens);
+  encode_into(input, workers, cache.tokens, *grown);
   return grown;
 }
 
@@ -309,37 +339,39 @@ void RankerTower::score_tile(const ScoreList& list, std::size_t first, std::size
   const Dimensions& dim = spec_.dim;
   const std::size_t emb = dim.emb_pad();
   const std::size_t post_width = spec_.item_hashes * dim.emb, author_width = spec_.author_hashes * dim.emb;
-  std::vector<float> angles, joined(count * (post_width + author_width));
-  Aligned<float> x(count * emb), y(count * emb);
-  join_rows(input.post_embeddings, input.author_embeddings, first, count, post_width, author_width, joined.data());
-  run_.linear(candidate_, joined.data(), post_width + author_width, count, x.data(), emb, 0);
+  std::vector<float> angles;
+  Scratch& s = scratch();
+  float* joined = s.grow(s.joined, count * (post_width + author_width));
+  float* x = s.grow(s.x, count * emb);
+  float* y = s.grow(s.y, count * emb);
+  join_rows(input.post_embeddings, input.author_embeddings, first, count, post_width, author_width, joined);
+  run_.linear(candidate_, joined, post_width + author_width, count, x, emb, 0);
   for (std::size_t i = 0; i < count; ++i) {
-    add_table_row(candidate_surface_, surfaces_, input.surface[first + i], x.data() + i * emb);
-    add_table_row(age_, ages_, input.age_bucket[first + i], x.data() + i * emb);
+    add_table_row(candidate_surface_, surfaces_, input.surface[first + i], x + i * emb);
+    add_table_row(age_, ages_, input.age_bucket[first + i], x + i * emb);
   }
   const std::vector<Rotation> rotation = rotations(input.positions + first, count, angles);
-  run_.candidates(stack_, *list.cache, x.data(), rotation.data(), input.valid + first, count);
-  run_.rms_norm(x.data(), final_norm_.data(), count, dim.emb, emb, y.data());
+  run_.candidates(stack_, *list.cache, x, rotation.data(), input.valid + first, count);
+  run_.rms_norm(x, final_norm_.data(), count, dim.emb, emb, y);
   const auto head = [&](const PackedMatrix& w, std::size_t columns, float* raw, float* squashed) {
-    std::vector<float> wide(count * w.columns);
-    run_.linear(w, y.data(), emb, count, wide.data(), w.columns, 0);
+    float* wide = s.grow(s.wide, count * w.columns);
+    run_.linear(w, y, emb, count, wide, w.columns, 0);
     const auto store = [&](float* out) {
-      for (std::size_t i = 0; i < count; ++i)
-        std::copy_n(wide.data() + i * w.columns, columns, out + (first + i) * columns);
+      for (std::size_t i = 0; i < count; ++i) std::copy_n(wide + i * w.columns, columns, out + (first + i) * columns);
     };
     if (raw != nullptr) store(raw);
-    run_.sigmoid(wide.data(), wide.size());
+    run_.sigmoid(wide, count * w.columns);
     store(squashed);
   };
   head(logits_, spec_.actions, list.logits, list.probabilities);
   head(continuous_, spec_.continuous, nullptr, list.continuous);
 }
 
-void RankerTower::score(std::span<const ScoreList> lists, std::size_t threads) const {
+void RankerTower::score(std::span<const ScoreList> lists, const Workers& workers) const {
   std::size_t total = 0;
   for (const ScoreList& list : lists) total += list.input.count;
   // Tiles small enough that every thread gets one; a tile's size changes no result.
-  const std::size_t share = (total + threads - 1) / std::max<std::size_t>(threads, 1);
+  const std::size_t share = (total + workers.threads - 1) / std::max<std::size_t>(workers.threads, 1);
   const std::size_t tile = std::clamp(round_up(share, 4), std::size_t{4}, kScoreTile);
   struct Task {
     const ScoreList* list;
@@ -348,7 +380,7 @@ void RankerTower::score(std::span<const ScoreList> lists, std::size_t threads) c
   std::vector<Task> tasks;
   for (const ScoreList& list : lists)
     for (std::size_t first = 0; first < list.input.count; first += tile) tasks.push_back({&list, first});
-  parallel_for(tasks.size(), threads, [&](std::size_t i) {
+  workers.loop(tasks.size(), [&](std::size_t i) {
     const auto [list, first] = tasks[i];
     score_tile(*list, first, std::min(tile, list->input.count - first));
   });
@@ -366,13 +398,13 @@ RetrievalTower::RetrievalTower(const TowerSpec& spec, const Parameters& paramete
                             first.columns, Precision::float32);
 }
 
-float RetrievalTower::encode(const ContextInput& input, float* vector) const {
+float RetrievalTower::encode(const ContextInput& input, const Workers& workers, float* vector) const {
   const Dimensions& dim = spec_.dim;
   Aligned<float> x;
   std::vector<float> angles;
-  const std::vector<Rotation> rotation = tokens(input, x, angles);
-  ContextCache cache(dim, spec_.kv_precision, rotation.size());
-  run_.context(stack_, x.data(), rotation.data(), cache, 0, true);
+  const std::vector<Rotation> rotation = tokens(input, workers, x, angles);
+  ContextCache cache(dim, spec_.kv, rotation.size());
+  if (!rotation.empty()) run_.context(stack_, x.data(), rotation.data(), cache, 0, true, workers);
   std::vector<double> mean(dim.emb);
   for (std::size_t t = 0; t < rotation.size(); ++t)
     for (std::size_t i = 0; i < dim.emb; ++i) mean[i] += x[t * dim.emb_pad() + i];

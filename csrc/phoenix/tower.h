@@ -25,7 +25,7 @@ struct TowerSpec {
   float attention_multiplier = 1.0f;
   bool causal = true;
   Precision precision = Precision::float32;
-  Precision kv_precision = Precision::float32;
+  KvFormat kv;
   std::size_t user_hashes = 0, item_hashes = 0, author_hashes = 0;
   std::size_t actions = 0, continuous = 0, dwell_hidden = 0;  // the last two: ranker only
   float dwell_scale = 30.0f;
@@ -75,7 +75,9 @@ class Tower {
 
  protected:
   // Token rows [tokens, emb_pad] of the valid tokens, and where each stands.
-  std::vector<Rotation> tokens(const ContextInput& input, Aligned<float>& x, std::vector<float>& angles) const;
+  std::vector<Rotation> tokens(const ContextInput& input, const Workers& workers, Aligned<float>& x,
+                               std::vector<float>& angles) const;
+  void history_tokens(const ContextInput& input, std::size_t from, std::size_t count, float* rows) const;
   std::vector<Rotation> rotations(const std::int32_t* positions, std::size_t count, std::vector<float>& angles) const;
   void add_table_row(const Aligned<float>& table, std::size_t rows, std::int32_t index, float* x) const;
 
@@ -97,14 +99,18 @@ class RankerTower : public Tower {
  public:
   RankerTower(const TowerSpec& spec, const Parameters& parameters);
 
-  std::shared_ptr<ContextCache> encode(const ContextInput& input) const;
+  std::shared_ptr<ContextCache> encode(const ContextInput& input, const Workers& workers) const;
+
+  // The same into a cache that has room for the tokens and holds the first `known` of them already (causal only).
+  void encode_into(const ContextInput& input, const Workers& workers, std::size_t known, ContextCache& cache) const;
 
   // The context with the tokens of `input` (which has no user) behind those of `cache`: the bits of a full encode,
   // because causal tokens never see later ones. Refused (std::invalid_argument) where attention is bidirectional.
-  std::shared_ptr<ContextCache> append(const ContextCache& cache, const ContextInput& input) const;
+  std::shared_ptr<ContextCache> append(const ContextCache& cache, const ContextInput& input,
+                                       const Workers& workers) const;
 
   // Scores lists of several viewers; every list's tiles are tasks of one loop.
-  void score(std::span<const ScoreList> lists, std::size_t threads) const;
+  void score(std::span<const ScoreList> lists, const Workers& workers) const;
 
  private:
   void score_tile(const ScoreList& list, std::size_t first, std::size_t count) const;
@@ -119,7 +125,7 @@ class RetrievalTower : public Tower {
   RetrievalTower(const TowerSpec& spec, const Parameters& parameters, bool linear_projection);
 
   // Unit-length user vector [emb]; returns its length before normalising.
-  float encode(const ContextInput& input, float* vector) const;
+  float encode(const ContextInput& input, const Workers& workers, float* vector) const;
 
   // Unit-length candidate vectors [count, emb].
   void encode_candidates(const float* post_embeddings, const float* author_embeddings, std::size_t count,

@@ -122,23 +122,87 @@ def test_low_precision_stays_near_and_agrees_between_instruction_sets(name: str,
         assert np.abs(other - results[0]).max() < 0.02 * np.abs(expected).max()
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
+KINDS: list[tuple[Any, Any]] = [
+    ("float32", None), ("bfloat16", None), ("int8", None), ("float32", "bfloat16"), ("float32", "int8"),
+    ("int8", "int8"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("precision", "kv_precision"), KINDS)
 @pytest.mark.parametrize("isa", ISAS)
-def test_scores_are_bit_equal_in_any_company(isa: str, precision: Any) -> None:
+def test_scores_are_bit_equal_in_any_company(isa: str, precision: Any, kv_precision: Any) -> None:
     config = CONFIGS["right anchored, grouped"]
     tower = _tower("ranker", config)
     rng = np.random.default_rng(7)
     some = _candidates(rng, 131)
-    one, two = (NativeRanker(tower, precision, isa=isa, threads=threads) for threads in (1, 2))
-    features = ContextFeatures.build(tower, _engagements(config, rng, 9))
-    context = one.encode(features)
-    everything = one.score(context, CandidateFeatures.build(tower, some))
-    for size in (1, 2, 13, 48, 49, 131):
+    engines = [
+        NativeRanker(tower, precision, kv_precision=kv_precision, isa=isa, threads=threads) for threads in (1, 2, 3)
+    ]
+    viewers = [ContextFeatures.build(tower, _engagements(config, rng, slots)) for slots in (9, 0, 4)]
+    contexts = [engines[0].encode(viewer) for viewer in viewers]
+    columns = CandidateFeatures.build(tower, some)
+    everything = [engines[0].score(context, columns) for context in contexts]
+    # Every size up to beyond a tile, each with other candidates in another order, for several viewers at once.
+    for size in (*range(1, 71), 96, 97, 131):
+        engine = engines[size % 3]
         chosen = rng.permutation(131)[:size]
-        for engine in (one, two):
-            got = engine.score(engine.encode(features), CandidateFeatures.build(tower, some[chosen]))
-            for mine, whole in zip(got, everything, strict=True):
-                assert np.array_equal(mine, whole[chosen])
+        part = CandidateFeatures.build(tower, some[chosen])
+        order = rng.permutation(3)[: 1 + size % 2 * 2]
+        for viewer, scores in zip(order, engine.score_batch([contexts[i] for i in order], [part] * len(order))):
+            for mine, whole in zip(scores, everything[viewer], strict=True):
+                assert np.array_equal(mine, whole[chosen]), (size, viewer)
+    for engine in engines:
+        for viewer, context in zip(viewers, contexts, strict=True):
+            for mine, first in zip(engine.keys_values(engine.encode(viewer)), engine.keys_values(context), strict=True):
+                assert np.array_equal(mine, first)
+
+
+@pytest.mark.parametrize("kv_precision", ["bfloat16", "int8"])
+def test_small_keys_and_values_are_within_the_stated_bound(kv_precision: Any) -> None:
+    config = CONFIGS["odd sizes"]
+    tower = _tower("ranker", config)
+    rng = np.random.default_rng(23)
+    viewer = ContextFeatures.build(tower, _engagements(config, rng, 9))
+    candidates = CandidateFeatures.build(tower, _candidates(rng, 40))
+    exact = NativeRanker(tower, "float32")
+    reference = exact.encode(viewer)
+    for isa in ISAS:
+        small = NativeRanker(tower, "float32", kv_precision=kv_precision, isa=isa)
+        context = small.encode(viewer)
+        # In the first layer, before attention, the numbers themselves; later layers see earlier roundings.
+        for got, wanted in zip(small.keys_values(context), exact.keys_values(reference), strict=True):
+            largest = np.abs(wanted[0]).max(axis=-1, keepdims=True)
+            bound = largest / 253 if kv_precision == "int8" else np.abs(wanted[0]) * 2.0**-8
+            assert (np.abs(got[0] - wanted[0]) <= bound + 1e-6).all(), isa
+        error = np.abs(small.score(context, candidates).logits - exact.score(reference, candidates).logits).max()
+        assert error < 0.05, isa
+        assert small.context_bytes(context) < exact.context_bytes(reference) * (0.6 if kv_precision == "int8" else 0.8)
+
+
+def test_a_shared_encode_has_the_bits_of_one_thread() -> None:
+    config = BASE.replace(emb_size=96, key_size=16, num_heads=4, num_kv_heads=2, history_seq_len=150, num_layers=2)
+    tower, retrieval = _tower("ranker", config), _tower("retrieval", config)
+    rng = np.random.default_rng(29)
+    engagements = _engagements(config, rng, 150)
+    viewer, user = ContextFeatures.build(tower, engagements), ContextFeatures.build(retrieval, engagements)
+    alone = NativeRanker(tower, "float32", threads=1)
+    expected = alone.keys_values(alone.encode(viewer))
+    vector, _ = NativeRetrieval(retrieval, "float32", threads=1).encode(user)
+    for threads in (2, 3):
+        engine = NativeRanker(tower, "float32", threads=threads)
+        for mine, first in zip(engine.keys_values(engine.encode(viewer)), expected, strict=True):
+            assert np.array_equal(mine, first)
+        assert np.array_equal(NativeRetrieval(retrieval, "float32", threads=threads).encode(user)[0], vector)
+
+
+def test_keys_wider_than_attention_are_refused() -> None:
+    tower = _tower("ranker", BASE)
+    with pytest.raises(ParameterError, match="kv_precision is 'float32', must be bfloat16 or int8 with"):
+        Ranker(tower, precision="int8", kv_precision="float32")
+    with pytest.raises(ParameterError, match="kv_precision is 'int4'"):
+        Ranker(tower, kv_precision="int4")  # type: ignore[arg-type]
+    with pytest.raises(NotImplementedError, match="kv_precision='int8': the xla engine"):
+        Ranker(tower, engine="xla", kv_precision="int8")
 
 
 @pytest.mark.parametrize("threads", [1, 3])

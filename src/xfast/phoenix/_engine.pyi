@@ -4,6 +4,8 @@ from typing import Any
 from numpy import bool_, float32, int32
 from numpy.typing import NDArray
 
+ffi_handlers: dict[str, Any]
+
 class Context:
     @property
     def tokens(self) -> int: ...
@@ -15,6 +17,9 @@ class RankerTower:
     def __init__(self, params: dict[str, NDArray[float32]], spec: dict[str, Any]) -> None: ...
     @property
     def weight_bytes(self) -> int: ...
+    @property
+    def number(self) -> int: ...
+    def context_bytes(self, room: int) -> int: ...
     def encode(
         self,
         user_valid: bool,
@@ -26,6 +31,7 @@ class RankerTower:
         product_surface: NDArray[int32],
         dwell: NDArray[float32],
         ip_sum: NDArray[float32] | None,
+        threads: int,
     ) -> Context: ...
     def append(
         self,
@@ -36,6 +42,7 @@ class RankerTower:
         actions: NDArray[float32],
         product_surface: NDArray[int32],
         dwell: NDArray[float32],
+        threads: int,
     ) -> Context: ...
     def restore(self, keys: NDArray[float32], values: NDArray[float32]) -> Context: ...
     def score(
@@ -61,6 +68,7 @@ class RetrievalTower:
         actions: NDArray[float32],
         product_surface: NDArray[int32],
         dwell: NDArray[float32],
+        threads: int,
     ) -> tuple[NDArray[float32], float]: ...
     def encode_candidates(
         self, post_embeddings: NDArray[float32], author_embeddings: NDArray[float32], threads: int

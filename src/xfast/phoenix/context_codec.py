@@ -26,6 +26,7 @@ _FORMAT = 1
 _HEADER = struct.Struct("<8sHBxIIIII32s32s")
 _CHECKSUM_BYTES = 16
 _FLOAT32, _BFLOAT16, _INT8 = 0, 1, 2
+_EXACT = {"float32": _FLOAT32, "bfloat16": _BFLOAT16, "int8": _INT8}
 
 
 def _to_bfloat16(x: F32) -> npt.NDArray[np.uint16]:
@@ -33,14 +34,23 @@ def _to_bfloat16(x: F32) -> npt.NDArray[np.uint16]:
     return ((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)).astype(np.uint16)
 
 
+def _int8_scale(largest: F32) -> F32:
+    """The engine's own rule (csrc/phoenix/context.h): max / 127 rounded up to 16 significant bits.
+
+    ``q * scale`` is then exact, so that an engine that keeps int8 gets back the very numbers it had.
+    """
+    scale = np.where(largest > np.float32(1e-30), largest / np.float32(127), np.float32(0)).astype(np.float32)
+    return ((scale.view(np.uint32) + np.uint32(0xFF)) & np.uint32(0xFFFFFF00)).view(np.float32)
+
+
 def _pack(x: F32, code: int) -> bytes:
     if code == _FLOAT32:
         return x.tobytes()
     if code == _BFLOAT16:
         return _to_bfloat16(x).tobytes()
-    scale = np.abs(x).max(axis=-1, initial=0.0) / np.float32(127)
-    inverse = np.divide(1, scale, out=np.zeros_like(scale), where=scale > 0)
-    return bytes(scale.tobytes() + np.rint(x * inverse[..., None]).astype(np.int8).tobytes())
+    scale = _int8_scale(np.abs(x).max(axis=-1, initial=0.0))
+    quotient = np.divide(x, scale[..., None], out=np.zeros_like(x), where=scale[..., None] > 0)
+    return bytes(scale.tobytes() + np.rint(quotient).astype(np.int8).tobytes())
 
 
 def _packed_bytes(shape: tuple[int, ...], code: int) -> int:
@@ -74,7 +84,7 @@ def dump_context(ranker: Ranker, context: Context, *, storage: Storage = "exact"
     storage : {"exact", "bfloat16", "int8"}
         How keys and values are written. ``exact`` keeps their bits. ``bfloat16`` rounds to nearest even: a relative
         error up to 2**-8 per number. ``int8`` keeps one scale per layer, head and token: an absolute error up to
-        max|x| / 254 of that head's vector (and one float32 rounding).
+        max|x| / 253 of that head's vector.
 
     Raises
     ------
@@ -86,8 +96,7 @@ def dump_context(ranker: Ranker, context: Context, *, storage: Storage = "exact"
     if storage not in STORAGES:
         raise ParameterError(f"storage is {storage!r}, must be one of {', '.join(STORAGES)}")
     keys, values = ranker.keys_values(context)
-    exact = _BFLOAT16 if ranker.kv_precision == "bfloat16" else _FLOAT32
-    code = {"exact": exact, "bfloat16": _BFLOAT16, "int8": _INT8}[storage]
+    code = {"exact": _EXACT[ranker.kv_precision], "bfloat16": _BFLOAT16, "int8": _INT8}[storage]
     layers, heads, tokens, size = keys.shape
     header = _HEADER.pack(
         _MAGIC, _FORMAT, code, layers, heads, tokens, size, context.history_tokens, ranker.model_version,
@@ -138,5 +147,5 @@ def load_context(ranker: Ranker, data: bytes | bytearray | memoryview, *, name: 
         raise SnapshotError(f"{name}: the size does not fit {shape[2]} tokens")
     body = view[_HEADER.size : -_CHECKSUM_BYTES]
     keys, values = (_unpack(part, tuple(shape), code) for part in (body[:size], body[size:]))
-    exact = code == _FLOAT32 or (code == _BFLOAT16 and ranker.kv_precision == "bfloat16")
+    exact = code in (_FLOAT32, _EXACT[ranker.kv_precision])
     return ranker.restore(keys, values, inputs=cast(bytes, inputs), history_tokens=history_tokens, exact=exact)

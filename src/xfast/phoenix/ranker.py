@@ -15,7 +15,7 @@ from xfast.errors import ParameterError
 from xfast.phoenix.artifacts import Tower
 from xfast.phoenix.config import PhoenixConfig
 from xfast.phoenix.context_key import InputDigest, model_version
-from xfast.phoenix.engines import EngineScores, ranker_engine
+from xfast.phoenix.engines import EngineScores, Precision, ranker_engine
 from xfast.phoenix.engines.native import NativeRanker
 from xfast.phoenix.features import CandidateFeatures, Candidates, ContextFeatures, Engagements, Keep
 
@@ -70,6 +70,10 @@ class Ranker:
         What runs the model; ``auto`` takes the best one here.
     precision : {"float32", "bfloat16", "int8"}
         float32 is the parity target; bfloat16 follows the published casts (PHOENIX §6).
+    kv_precision : {"float32", "bfloat16", "int8"}, optional
+        What encoded contexts hold (native engine): by default what attention computes in, float32 or, for the two
+        smaller precisions, bfloat16. int8 keeps a scale per layer, key head and token: a quarter of float32's memory,
+        and an error of at most max|x| / 253 per number (docs/context-cache.md).
     config_overrides
         Changes to the configuration, for example ``{"right_anchored_rope": True}``.
     deterministic
@@ -92,13 +96,16 @@ class Ranker:
         *,
         engine: Literal["auto", "native", "xla", "pallas"] = "auto",
         precision: Literal["float32", "bfloat16", "int8"] = "float32",
+        kv_precision: Literal["float32", "bfloat16", "int8"] | None = None,
         config_overrides: Mapping[str, Any] | None = None,
         deterministic: bool = False,
     ) -> None:
         if tower.name != "ranker":
             raise ParameterError(f"tower is the {tower.name} model, must be the ranker")
         self._tower = tower.override(config_overrides)
-        self._engine = ranker_engine(self._tower, engine, precision, deterministic=deterministic)
+        self._engine = ranker_engine(
+            self._tower, engine, precision, deterministic=deterministic, kv_precision=kv_precision
+        )
         self.deterministic = deterministic
 
     @property
@@ -227,24 +234,31 @@ class Ranker:
         )
 
     @property
-    def kv_precision(self) -> Literal["float32", "bfloat16"]:
+    def kv_precision(self) -> Precision:
         """What encoded contexts hold; native engine only."""
-        return self._native("kv_precision").kv_precision
+        return self.native_engine("kv_precision").kv_precision
 
     def keys_values(self, context: Context) -> tuple[F32, F32]:
         """Keys (rotated) and values of a context, each [layers, kv_heads, tokens, key_size]; native engine only."""
         self._check_owner(context)
-        return self._native("keys_values").keys_values(context.encoded)
+        return self.native_engine("keys_values").keys_values(context.encoded)
 
     def restore(self, keys: F32, values: F32, *, inputs: bytes, history_tokens: int, exact: bool) -> Context:
         """The inverse of :meth:`keys_values`, for stores of contexts; native engine only.
 
         ``inputs``, ``history_tokens`` and ``exact`` are the context's fields.
         """
-        encoded = self._native("restore").restore(keys, values)
+        encoded = self.native_engine("restore").restore(keys, values)
         return self._context(encoded, inputs, encoded.tokens, history_tokens, exact=exact)
 
-    def _native(self, what: str) -> NativeRanker:
+    def native_engine(self, what: str) -> NativeRanker:
+        """The native engine, for ``what`` needs it.
+
+        Raises
+        ------
+        NotImplementedError
+            This ranker's engine is another one.
+        """
         if not isinstance(self._engine, NativeRanker):
             raise NotImplementedError(f"{what}: engine {self.engine!r} keeps contexts to itself, it takes 'native'")
         return self._engine

@@ -137,8 +137,12 @@ def _resolve(engine: str, precision: str) -> Literal["native", "xla", "pallas"]:
     return cast(Literal["native", "xla", "pallas"], engine)
 
 
-def ranker_engine(tower: Tower, engine: str, precision: str, *, deterministic: bool) -> RankerEngine:
+def ranker_engine(
+    tower: Tower, engine: str, precision: str, *, deterministic: bool, kv_precision: Precision | None = None
+) -> RankerEngine:
     """Build the engine that ``engine`` names; ``auto`` is ``native`` on CPUs, ``pallas`` where JAX has a GPU or TPU.
+
+    ``kv_precision`` is what the native engine keeps contexts in; None is what it computes attention in.
 
     Raises
     ------
@@ -151,7 +155,12 @@ def ranker_engine(tower: Tower, engine: str, precision: str, *, deterministic: b
     if chosen == "native":
         from xfast.phoenix.engines.native import NativeRanker
 
-        return NativeRanker(tower, cast(Precision, precision))
+        return NativeRanker(tower, cast(Precision, precision), kv_precision=kv_precision)
+    if kv_precision not in (None, precision):
+        raise NotImplementedError(
+            f"kv_precision={kv_precision!r}: the {chosen} engine keeps contexts in its precision ({precision!r}), it "
+            "takes engine='native'"
+        )
     from xfast.phoenix.engines.xla import XlaRanker, attention_kernel
 
     kernel = attention_kernel() if chosen == "pallas" else None

@@ -7,11 +7,12 @@ set and precision (default RoPE: given its slot).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from xfast.errors import ParameterError
 from xfast.phoenix import _engine, _native
 from xfast.phoenix.engines import EngineScores, Precision, available_threads
 from xfast.phoenix.features import CandidateFeatures, ContextFeatures
@@ -25,7 +26,17 @@ F32 = npt.NDArray[np.float32]
 _DWELL_COLUMN = 1
 
 
-def _spec(tower: Tower, precision: str, isa: str | None) -> dict[str, Any]:
+def _kv_precision(precision: Precision, wanted: Precision | None) -> Precision:
+    """What contexts are kept in: no wider than what attention computes in, which is bfloat16 beside int8 weights."""
+    widest: Precision = "float32" if precision == "float32" else "bfloat16"
+    if wanted not in (None, "float32", "bfloat16", "int8"):
+        raise ParameterError(f"kv_precision is {wanted!r}, must be one of float32, bfloat16, int8")
+    if wanted == "float32" and widest != "float32":
+        raise ParameterError(f"kv_precision is 'float32', must be bfloat16 or int8 with precision={precision!r}")
+    return wanted or widest
+
+
+def _spec(tower: Tower, precision: Precision, kv_precision: Precision, isa: str | None) -> dict[str, Any]:
     config = tower.config
     norm = config.continuous_config(_DWELL_COLUMN).norm_config
     return {
@@ -38,8 +49,7 @@ def _spec(tower: Tower, precision: str, isa: str | None) -> dict[str, Any]:
         "attention_multiplier": config.attn_output_multiplier,
         "causal": config.context_attention == "causal",
         "precision": precision,
-        # int8 weights keep bfloat16 keys and values: the softmax is where eight bits would cost ranking quality.
-        "kv_precision": "float32" if precision != "int8" else "bfloat16",
+        "kv_precision": kv_precision,
         "isa": isa or _native.isa(),
         "user_hashes": config.num_user_hashes,
         "item_hashes": config.num_item_hashes,
@@ -78,17 +88,36 @@ class NativeRanker:
     """The ranker in C++; see :class:`xfast.phoenix.engines.RankerEngine`.
 
     ``isa`` names an instruction set at or below the processor's (tests compare them); None is the best one.
+    ``kv_precision`` is what encoded contexts are kept in; None is what attention computes in.
     """
 
     name = "native"
 
     def __init__(
-        self, tower: Tower, precision: Precision, *, isa: str | None = None, threads: int | None = None
+        self,
+        tower: Tower,
+        precision: Precision,
+        *,
+        kv_precision: Precision | None = None,
+        isa: str | None = None,
+        threads: int | None = None,
     ) -> None:
         self.precision: Precision = precision
-        self.identity = f"native {isa or _native.isa()}"
-        self._threads = threads or available_threads()
-        self._model = _engine.RankerTower(_params(tower), _spec(tower, precision, isa))
+        self.kv_precision = _kv_precision(precision, kv_precision)
+        """What contexts hold. int8 has one scale per layer, key head and token."""
+        self.identity = f"native {isa or _native.isa()} {self.kv_precision} keys"
+        self.threads = threads or available_threads()
+        """How many threads work on one call."""
+        self._model = _engine.RankerTower(_params(tower), _spec(tower, precision, self.kv_precision, isa))
+
+    @property
+    def number(self) -> int:
+        """What compiled XLA programs call this engine (:mod:`xfast.phoenix.ffi`)."""
+        return self._model.number
+
+    def jit_context_bytes(self, room: int) -> int:
+        """Bytes of a context with room for so many tokens in an XLA program."""
+        return self._model.context_bytes(room)
 
     @property
     def weight_bytes(self) -> int:
@@ -98,7 +127,7 @@ class NativeRanker:
     def encode(self, context: ContextFeatures) -> _engine.Context:
         """Keys and values of the valid tokens."""
         ip_sum = None if context.ip_embeddings is None else context.ip_embeddings.sum(axis=0)
-        return self._model.encode(**_context_arguments(context), ip_sum=ip_sum)
+        return self._model.encode(**_context_arguments(context), ip_sum=ip_sum, threads=self.threads)
 
     def append(self, encoded: _engine.Context, tokens: ContextFeatures) -> _engine.Context:
         """A context with valid history ``tokens`` behind its own; bit-equal to encoding everything (causal only).
@@ -107,7 +136,7 @@ class NativeRanker:
         """
         arguments = _context_arguments(tokens)
         del arguments["user_valid"], arguments["user_embeddings"]
-        return self._model.append(encoded, **arguments)
+        return self._model.append(encoded, **arguments, threads=self.threads)
 
     def keys_values(self, encoded: _engine.Context) -> tuple[F32, F32]:
         """Keys (rotated) and values, each [layers, kv_heads, tokens, head]; exact whatever the cache holds."""
@@ -116,11 +145,6 @@ class NativeRanker:
     def restore(self, keys: F32, values: F32) -> _engine.Context:
         """The inverse of :meth:`keys_values`; rounds to what the engine's caches hold."""
         return self._model.restore(keys, values)
-
-    @property
-    def kv_precision(self) -> Literal["float32", "bfloat16"]:
-        """What the engine's caches hold."""
-        return "bfloat16" if self.precision == "int8" else "float32"
 
     def context_bytes(self, encoded: _engine.Context) -> int:
         """Bytes of keys and values."""
@@ -138,7 +162,7 @@ class NativeRanker:
             (c.post_embeddings, c.author_embeddings, c.valid, c.positions, c.product_surface, c.age_bucket)
             for c in candidates
         ]
-        return [EngineScores(*scores) for scores in self._model.score(encoded, columns, self._threads)]
+        return [EngineScores(*scores) for scores in self._model.score(encoded, columns, self.threads)]
 
     def score_full(self, context: ContextFeatures, candidates: CandidateFeatures) -> EngineScores:
         """The same as through a cache: this engine has no other way, and its cache is exact."""
@@ -158,13 +182,12 @@ class NativeRetrieval:
     ) -> None:
         self.precision: Precision = precision
         self._threads = threads or available_threads()
-        self._model = _engine.RetrievalTower(
-            _params(tower), _spec(tower, precision, isa), tower.config.enable_linear_proj
-        )
+        spec = _spec(tower, precision, _kv_precision(precision, None), isa)
+        self._model = _engine.RetrievalTower(_params(tower), spec, tower.config.enable_linear_proj)
 
     def encode(self, context: ContextFeatures) -> tuple[F32, float]:
         """User vector [D] and its length before normalising."""
-        return self._model.encode(**_context_arguments(context))
+        return self._model.encode(**_context_arguments(context), threads=self._threads)
 
     def encode_candidates(self, post_embeddings: F32, author_embeddings: F32) -> F32:
         """Candidate vectors [C, D]."""
