@@ -13,61 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from xfast.phoenix import (
-    Candidates,
-    EmbeddingTables,
-    Engagements,
-    PhoenixConfig,
-    Ranker,
-    Retriever,
-    Tower,
-    load_artifacts,
-    save_artifacts,
-)
-from xfast.phoenix.config import HashFamily
+from benchmarks.phoenix_models import FAMILY, candidates, config, engagements, posts, tower, viewer
+from xfast.phoenix import Ranker, Retriever, load_artifacts, save_artifacts
 from xfast.phoenix.features import CandidateFeatures, ContextFeatures
 from xfast.phoenix.hashing import hash_ids
-from xfast.phoenix.layout import TowerName, param_shapes
-
-_FAMILY = HashFamily((196742702, 1852108266), (1935840681, 167407236), 2859568897)
-_ROWS = 20_000
-
-
-def mini_config(**changes: Any) -> PhoenixConfig:
-    """The published mini's sizes."""
-    config = PhoenixConfig(
-        emb_size=128, key_size=32, num_heads=4, num_layers=4, num_actions=19, history_seq_len=127,
-        candidate_seq_len=64, num_user_hashes=2, num_item_hashes=2, num_author_hashes=2, user_vocab_size=_ROWS,
-        item_vocab_size=_ROWS, author_vocab_size=_ROWS, user_hash=_FAMILY, item_hash=_FAMILY, author_hash=_FAMILY,
-    )  # fmt: skip
-    return config.replace(**changes) if changes else config
-
-
-def random_tower(name: TowerName) -> Tower:
-    """A tower with random weights."""
-    rng = np.random.default_rng(0)
-    config = mini_config()
-    params = {
-        key: (np.ones(shape) if key.endswith("scale") else rng.normal(size=shape) / np.sqrt(shape[0])).astype(
-            np.float32
-        )
-        for key, shape in param_shapes(config, name).items()
-    }
-    tables = [rng.normal(size=(_ROWS, 128)).astype(np.float32) for _ in range(3)]
-    return Tower(name, config, params, EmbeddingTables(*tables))
-
-
-def viewer(history: int) -> Engagements:
-    """A viewer with ``history`` engagements."""
-    rng = np.random.default_rng(1)
-    ids = rng.integers(1, 2**62, (2, history))
-    return Engagements(7, ids[0], ids[1], (rng.random((history, 19)) < 0.2).astype(np.float32))
-
-
-def candidates(count: int) -> Candidates:
-    """``count`` posts."""
-    ids = np.random.default_rng(2).integers(1, 2**62, (2, count))
-    return Candidates(ids[0], ids[1])
 
 
 class Hashing:
@@ -80,13 +29,13 @@ class Hashing:
         self.ids = np.random.default_rng(0).integers(1, 2**63, count)
 
     def time_native(self, count: int) -> None:
-        hash_ids(self.ids, _FAMILY, 1_000_000)
+        hash_ids(self.ids, FAMILY, 1_000_000)
 
     def time_rival_numpy(self, count: int) -> None:
         out = np.empty((count, 2), np.int32)
         for j in range(2):
-            mixed = self.ids * np.int64(_FAMILY.scales[j]) + np.int64(_FAMILY.biases[j])
-            rows = mixed % np.int64(_FAMILY.modulus) % np.int64(999_999) + 1
+            mixed = self.ids * np.int64(FAMILY.scales[j]) + np.int64(FAMILY.biases[j])
+            rows = mixed % np.int64(FAMILY.modulus) % np.int64(999_999) + 1
             out[:, j] = np.where(self.ids == 0, 0, rows)
 
 
@@ -100,8 +49,8 @@ class HashingInPython:
         out = np.zeros((512, 2), np.int32)
         for i, one in enumerate(self.ids.tolist()):
             for j in range(2):
-                mixed = (one * _FAMILY.scales[j] + _FAMILY.biases[j] + 2**63) % 2**64 - 2**63
-                out[i, j] = 0 if one == 0 else mixed % _FAMILY.modulus % 999_999 + 1
+                mixed = (one * FAMILY.scales[j] + FAMILY.biases[j] + 2**63) % 2**64 - 2**63
+                out[i, j] = 0 if one == 0 else mixed % FAMILY.modulus % 999_999 + 1
 
 
 class Rank:
@@ -112,12 +61,12 @@ class Rank:
     timeout = 300.0
 
     def setup(self, engine: Any, history: int, count: int) -> None:
-        self.viewer, self.candidates = viewer(history), candidates(count)
-        tower = random_tower("ranker")
-        self.ranker = Ranker(tower, engine=engine)
+        self.viewer, self.candidates = engagements(history), posts(count)
+        model = tower(config(127))
+        self.ranker = Ranker(model, engine=engine)
         self.context = self.ranker.encode(self.viewer)
         self.ranker.score(self.context, self.candidates)
-        self.plain = Ranker(tower, engine="xla")
+        self.plain = Ranker(model, engine="xla")
 
     def time_encode(self, engine: str, history: int, count: int) -> None:
         context = self.ranker.encode(self.viewer)
@@ -149,20 +98,71 @@ class PlainJit:
     timeout = 300.0
 
     def setup(self, history: int, count: int) -> None:
-        self.viewer, self.candidates = viewer(history), candidates(count)
-        self.ranker = Ranker(random_tower("ranker"), engine="xla")
+        self.viewer, self.candidates = engagements(history), posts(count)
+        self.ranker = Ranker(tower(config(127)), engine="xla")
         self.ranker.score_uncached(self.viewer, self.candidates)
 
     def time_rival_uncached(self, history: int, count: int) -> None:
         self.ranker.score_uncached(self.viewer, self.candidates)
 
 
+class Score:
+    """Features to scores against a cached context, for every engine and precision in one run; 127 engagements.
+
+    ``jit full`` is the uncached pass, ``jit cached`` the same split in two (benchmarks/phoenix_rivals.py). ``track``
+    compares with the native engine in float32.
+    """
+
+    params = (
+        ("native float32", "native bfloat16", "native int8", "native int8, int8 keys", "jit cached float32",
+         "jit cached bfloat16", "jit cached int8", "jit full float32", "jit full bfloat16"),
+        (64, 1_024),
+    )  # fmt: skip
+    param_names = ("contestant", "candidates")
+    timeout = 300.0
+
+    def setup(self, contestant: str, count: int) -> None:
+        model = tower(config(127))
+        self.ranker = Ranker(model, engine="native")
+        self.reference = self.ranker.score(self.ranker.encode(engagements(127)), posts(count)).logits
+        some = candidates(model, count)
+        kind, precision = contestant.rsplit(" ", 1) if "keys" not in contestant else ("native", "int8 keys")
+        if kind == "native":
+            from xfast.phoenix.engines.native import NativeRanker
+
+            narrow: Any = "int8" if precision == "int8 keys" else None
+            engine = NativeRanker(model, "int8" if narrow else precision, kv_precision=narrow)
+            context = engine.encode(viewer(model))
+            self.call = lambda: engine.score(context, some)
+        else:
+            import jax.numpy as jnp  # here, so that the peak memory of opening files is not that of JAX
+
+            from benchmarks.phoenix_rivals import Rivals
+
+            rivals = Rivals(model, viewer(model))
+            dtype = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
+            if precision == "int8":
+                self.call = rivals.int8(some)
+            else:
+                self.call = rivals.plain(some, dtype) if kind == "jit full" else rivals.cached(some, dtype)
+        self.call()
+
+    def time_score(self, contestant: str, count: int) -> None:
+        self.call()
+
+    def track_top10_overlap(self, contestant: str, count: int) -> float:
+        """Mean share of common posts among the ten best, over the actions."""
+        logits = np.asarray(self.call()[0]).astype(np.float32).reshape(self.reference.shape)
+        mine, exact = (np.argsort(-x, axis=0)[:10] for x in (logits, self.reference))
+        return float(np.mean([len(np.intersect1d(mine[:, a], exact[:, a])) / 10 for a in range(exact.shape[1])]))
+
+
 class Features:
     """Hash, gather and pack, without the model."""
 
     def setup(self) -> None:
-        self.tower = random_tower("ranker")
-        self.viewer, self.candidates = viewer(127), candidates(1_024)
+        self.tower = tower(config(127))
+        self.viewer, self.candidates = engagements(127), posts(1_024)
 
     def time_context(self) -> None:
         ContextFeatures.build(self.tower, self.viewer)
@@ -179,8 +179,8 @@ class UserTower:
     timeout = 300.0
 
     def setup(self, engine: Any, history: int) -> None:
-        self.retriever = Retriever(random_tower("retrieval"), engine=engine)
-        self.viewer = viewer(history)
+        self.retriever = Retriever(tower(config(127), "retrieval"), engine=engine)
+        self.viewer = engagements(history)
         self.retriever.encode(self.viewer)
 
     def time_encode(self, engine: str, history: int) -> None:
@@ -194,7 +194,7 @@ class Open:
 
     def setup_cache(self) -> str:
         folder = tempfile.mkdtemp(prefix="xfast-bench-")
-        save_artifacts(folder, ranker=random_tower("ranker"), retrieval=random_tower("retrieval"))
+        save_artifacts(folder, ranker=tower(config(127)), retrieval=tower(config(127), "retrieval"))
         shutil.make_archive(folder + "/packed", "zip", folder)
         return folder
 
@@ -208,8 +208,8 @@ class Open:
         self._first_request(load_artifacts(folder + "/packed.zip"))
 
     def time_rival_np_load(self, folder: str) -> None:
-        for tower in ("ranker", "retrieval"):
-            with np.load(Path(folder) / tower / "embedding_tables.npz") as file:
+        for name in ("ranker", "retrieval"):
+            with np.load(Path(folder) / name / "embedding_tables.npz") as file:
                 dict(file)
 
     def peakmem_rival_np_load(self, folder: str) -> None:
@@ -217,4 +217,4 @@ class Open:
 
     @staticmethod
     def _first_request(artifacts: Any) -> None:
-        ContextFeatures.build(artifacts.ranker, viewer(127))
+        ContextFeatures.build(artifacts.ranker, engagements(127))
