@@ -87,7 +87,7 @@ def encode(ranker: Ranker, context: ContextInputs, positions: Array, *, room: in
     batch, slots = context.valid.shape
     room = max(1 + ranker.config.history_seq_len, 1 + slots) if room is None else room
     ip = jnp.zeros((batch, 0), jnp.float32) if context.ip_embeddings is None else context.ip_embeddings.sum(axis=1)
-    call = jax.ffi.ffi_call("xfast_phoenix_encode", _array((batch, engine.jit_context_bytes(room)), jnp.uint8))
+    call: Any = jax.ffi.ffi_call("xfast_phoenix_encode", _array((batch, engine.jit_context_bytes(room)), jnp.uint8))
     contexts: Array = call(
         context.user_embeddings, context.user_valid, context.post_embeddings, context.author_embeddings, context.valid,
         positions, context.actions, context.product_surface, context.dwell, ip, **_attributes(engine, room=room),
@@ -102,7 +102,7 @@ def append(ranker: Ranker, contexts: Array, tokens: ContextInputs, positions: Ar
     (docs/context-cache.md). Donated contexts are extended where they are. The user of ``tokens`` is not looked at. A
     context without enough room left is an error of the computation.
     """
-    call = jax.ffi.ffi_call("xfast_phoenix_append", _array(contexts.shape, jnp.uint8), input_output_aliases={0: 0})
+    call: Any = jax.ffi.ffi_call("xfast_phoenix_append", _array(contexts.shape, jnp.uint8), input_output_aliases={0: 0})
     grown: Array = call(
         contexts, tokens.post_embeddings, tokens.author_embeddings, tokens.valid, positions, tokens.actions,
         tokens.product_surface, tokens.dwell, **_attributes(_native(ranker)),
@@ -123,7 +123,7 @@ def score(ranker: Ranker, contexts: Array, candidates: CandidateInputs, position
         _array((batch, count, width), jnp.float32)
         for width in (config.num_actions, config.num_actions, config.num_continuous_actions)
     ]
-    call = jax.ffi.ffi_call("xfast_phoenix_score", shapes)
+    call: Any = jax.ffi.ffi_call("xfast_phoenix_score", shapes)
     return JitScores(
         *call(
             contexts, candidates.post_embeddings, candidates.author_embeddings, candidates.valid, positions,
