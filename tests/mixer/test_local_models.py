@@ -11,9 +11,10 @@ from tests.mixer.world import NOW_MS, post_id
 from tests.phoenix.models import random_tower, tiny_config
 from xfast.errors import ConfigurationError
 from xfast.mixer.candidates import CandidateBatch
-from xfast.mixer.clients import PredictRequest, RetrievalRequest, answer
+from xfast.mixer.clients import IpLocation, PredictRequest, RetrievalRequest, answer
 from xfast.mixer.embedded import InterestRetrieval, LocalRanker, LocalRetrieval
 from xfast.mixer.embedded.interests import group_interests
+from xfast.mixer.params import Params
 from xfast.mixer.query import ScoredPostsQuery
 from xfast.mixer.scorers import PhoenixScorer, decode_heads
 from xfast.phoenix import Corpus, Engagements, Ranker, Retriever
@@ -62,6 +63,23 @@ def test_the_scorer_fills_columns(ranker: Ranker, query: ScoredPostsQuery) -> No
     query.scoring_sequence = None
     empty = asyncio.run(answer(scorer.score(query, batch())))
     assert np.isnan(empty.columns["phoenix_scores"]).all()
+
+
+def test_the_location_reaches_a_model_that_reads_it(query: ScoredPostsQuery) -> None:
+    tower = random_tower(tiny_config(num_ip_hashes=1))
+    width = tower.config.emb_size
+
+    def scores(location: IpLocation | None, enabled: bool = True) -> np.ndarray:
+        query.ip_location = location
+        query.params = Params().override({"EnableIpFeature": enabled})
+        request = PredictRequest("any", query, query.scoring_sequence, 1, batch())
+        return decode_heads(asyncio.run(LocalRanker({"*": Ranker(tower)}).predict(request)), batch().original_id)
+
+    somewhere = IpLocation("PT", np.full((1, width), 0.7, np.float32))
+    unknown = scores(None)
+    assert not np.array_equal(scores(somewhere), unknown, equal_nan=True)
+    assert np.array_equal(scores(somewhere, enabled=False), unknown, equal_nan=True)
+    assert np.array_equal(scores(IpLocation("PT")), unknown, equal_nan=True)
 
 
 def test_a_cluster_without_a_model_is_named(ranker: Ranker, query: ScoredPostsQuery) -> None:

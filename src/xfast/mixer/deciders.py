@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from hashlib import blake2b
 
 from xfast.errors import ParameterError
 
@@ -53,7 +54,7 @@ class Decider:
                 raise ParameterError(f"decider {name} is {share}, must be between 0 and 1")
         self._shares = dict(shares)
         # A salt per name, so that two deciders at 10 % do not pick the same requests.
-        self._salts = {name: _mix(int.from_bytes(name.encode()[:8], "little") + len(name)) for name in shares}
+        self._salts = {name: int.from_bytes(blake2b(name.encode(), digest_size=8).digest()) for name in shares}
 
     def is_on(self, name: str, key: int) -> bool:
         """Whether the decider is on for a key, usually the request id."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from xfast.ids import as_uint64
 from xfast.mixer.clients import Prediction, PredictRequest, Retrieval, RetrievalRequest
-from xfast.mixer.embedded.models import candidates_of
+from xfast.mixer.embedded.models import candidates_of, sequence_of
 
 if TYPE_CHECKING:
     from xfast.phoenix.service.client import PhoenixClient
@@ -26,7 +26,7 @@ class RemoteRanker:
         """Score each original post once."""
         candidates = candidates_of(request)
         found = await self._client.predict(
-            request.sequence, candidates, cluster=request.cluster, prediction_id=request.query.prediction_id
+            sequence_of(request), candidates, cluster=request.cluster, prediction_id=request.query.prediction_id
         )
         return Prediction(candidates.post_ids, None, found.continuous, found.probabilities)
 

@@ -43,6 +43,7 @@ from xfast.mixer.clients.posts import (
 )
 from xfast.mixer.clients.viewers import (
     GenderClient,
+    IpLocation,
     IpLocationClient,
     PostCacheClient,
     SequenceRequest,
@@ -64,6 +65,7 @@ __all__ = [
     "GenderClient",
     "GizmoduckUser",
     "InNetworkPosts",
+    "IpLocation",
     "IpLocationClient",
     "LabelsClient",
     "Mask",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GenderClient",
+    "IpLocation",
     "IpLocationClient",
     "PostCacheClient",
     "SequenceRequest",
@@ -121,10 +122,26 @@ class GenderClient(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class IpLocation:
+    """Where a request comes from.
+
+    Attributes
+    ----------
+    country
+        ISO code, unset when unknown.
+    embeddings
+        ``[n, D]`` float32: vectors that a ranking model with ``num_ip_hashes`` adds to its user token.
+    """
+
+    country: str | None = None
+    embeddings: npt.NDArray[np.float32] | None = None
+
+
 class IpLocationClient(Protocol):
     """Where an address is; the embedded default does not know."""
 
-    def locate(self, ip_address: str) -> Maybe[Any]:
+    def locate(self, ip_address: str) -> Maybe[IpLocation | None]:
         """A location, or ``None``; never fails."""
         ...
 

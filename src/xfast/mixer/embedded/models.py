@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from xfast.phoenix import Candidates, Ranker, Retriever
     from xfast.thunder import PostStore
 
-__all__ = ["LocalRanker", "LocalRetrieval", "LocalThunder", "candidates_of"]
+__all__ = ["LocalRanker", "LocalRetrieval", "LocalThunder", "candidates_of", "sequence_of"]
 
 U64 = npt.NDArray[np.uint64]
 
@@ -72,10 +73,18 @@ def candidates_of(request: PredictRequest) -> Candidates:
     )
 
 
+def sequence_of(request: PredictRequest) -> Any:
+    """The history of a request, with the vectors of its location where there are any and ``EnableIpFeature`` is on."""
+    location = request.query.ip_location
+    vectors = getattr(location, "embeddings", None) if request.query.params.enable_ip_feature else None
+    return request.sequence if vectors is None else replace(request.sequence, ip_embeddings=vectors)
+
+
 class LocalRanker:
     """Ranking models by cluster id; ``"*"`` serves every cluster without its own.
 
-    Fills surface, impression and creation time of candidates; dwell and surfaces of the history come with it.
+    Fills surface, impression and creation time of candidates; dwell and surfaces of the history come with it, and the
+    vectors of the request's location where a locator gives any.
     """
 
     def __init__(self, rankers: Mapping[str, Ranker]) -> None:
@@ -88,7 +97,7 @@ class LocalRanker:
     def _predict(self, request: PredictRequest) -> Prediction:
         ranker = model_of(self._rankers, request.cluster)
         candidates = candidates_of(request)
-        context = ranker.encode(fit_sequence(request.sequence, ranker.config.num_actions), keep="newest")
+        context = ranker.encode(fit_sequence(sequence_of(request), ranker.config.num_actions), keep="newest")
         scores = ranker.score(context, candidates)
         return Prediction(candidates.post_ids, None, scores.continuous, scores.probabilities)
 
