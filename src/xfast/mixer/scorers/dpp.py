@@ -52,7 +52,8 @@ def greedy_dpp(
     # A row's marginal is q^2 times its residual in the similarity kernel alone; with q kept as a logarithm even a theta
     # of almost 1 (exponents of 500,000) stays finite.
     log_quality = 2 * (theta / (2 * (1 - theta))) * scores / max(float(scores.max()), 1e-6)
-    residual = np.square(unit).sum(axis=1)
+    # Exactly one: of rows as good as each other the first is taken, not the one that rounding favours.
+    residual = (lengths[:, 0] > 0).astype(np.float64)
     factors = np.zeros((min(top_k, count), count))
     free = np.ones(count, np.bool_)
     while len(chosen) < min(top_k, count):
