@@ -6,7 +6,6 @@ Importing it is cheap: the parts (``xfast.phoenix``, ``xfast.thunder``, ``xfast.
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import version as _version
 from typing import Any
 
 from xfast.errors import (
@@ -19,7 +18,7 @@ from xfast.errors import (
     XfastError,
 )
 
-__version__ = _version("xfast")
+__version__: str
 
 __all__ = [
     "ArtifactError",
@@ -52,6 +51,11 @@ _PARTS = frozenset(
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        # Reading the metadata costs more than everything else that `import xfast` does.
+        from importlib.metadata import version
+
+        return version("xfast")
     if name == "Feed":
         return import_module("xfast.feed").Feed
     if name in _PARTS:

@@ -5,12 +5,26 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from xfast.errors import ParameterError
 
 if TYPE_CHECKING:
-    from xfast.feed import Feed, FeedItem, FeedPage
+    from rich.console import Console
+
+    from xfast.feed import Feed, FeedItem, FeedPage, PromotedItem, SuggestionsItem
+
+_SOURCES = {
+    "for_you_in_network": "[green]in network[/]",
+    "ranked_following": "[green]in network[/]",
+    "for_you_phoenix_retrieval": "[cyan]discovered by Phoenix[/]",
+    "for_you_phoenix_retrieval_moe": "[cyan]discovered by Phoenix[/]",
+    "for_you_tweet_mixer": "[blue]popular now[/]",
+    "for_you_fallback": "[blue]fresh and popular[/]",
+}
+
+_FACTORS = {"author diversity": "same author again", "out of network": "discovered", "value model": "too alike"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from xfast.cli.screen import console
     from xfast.feed import Feed
     from xfast.feed.demo import typical_viewer
 
@@ -38,49 +53,107 @@ def run(args: argparse.Namespace) -> int:
         feed = Feed.movielens(args.movielens, on_progress=say)
     else:
         feed = Feed.demo(args.seed, train=args.train, on_progress=say)
-    user = typical_viewer(feed) if args.user is None else args.user
-    clock = time.perf_counter()
-    page = feed.for_you(user, args.limit, explain=True)
-    say(f"ranked {page.candidates} candidates in {(time.perf_counter() - clock) * 1000:.1f} ms")
-    print_page(feed, page)
+    with feed:
+        user = typical_viewer(feed) if args.user is None else args.user
+        clock = time.perf_counter()
+        page = feed.for_you(user, args.limit, explain=True)
+        say(f"ranked {page.candidates:,} candidates in {(time.perf_counter() - clock) * 1000:.0f} ms")
+        print_page(console(), feed, page)
     return 0
 
 
-def print_page(feed: Feed, page: FeedPage) -> None:
-    """The feed as text: who wrote what, in or out of the viewer's network, what they would do, and why it ranks."""
-    from rich.console import Console
+def print_page(screen: Console, feed: Feed, page: FeedPage) -> None:
+    """The feed as text: who wrote what, where it came from, what the viewer would do, and why it ranks there."""
     from rich.markup import escape
 
-    network = feed.network
-    console = Console(highlight=False, soft_wrap=False)
-    width = min(console.width, 118)
-    viewer = network.names.get(page.user_id, str(page.user_id))
-    history = network.histories.of(page.user_id)
-    acted = int((network.interactions.actions[history] != 0).sum())
-    console.rule("For You", style="bold")
-    console.print(
-        f"viewer [bold]@{escape(viewer)}[/] · follows {len(network.follows.of(page.user_id))} · "
-        f"acted on {acted} posts · {page.candidates} candidates, {len(page.removed)} removed by filters"
+    from xfast.cli.screen import clipped
+
+    width = screen.width
+    screen.rule("For You", style="bold")
+    _print_viewer(screen, feed, page)
+    for item in page.timeline:
+        screen.print()
+        if item.kind == "post":
+            _print_post(screen, item)  # type: ignore[arg-type]
+        elif item.kind == "promoted":
+            _print_promoted(screen, item)  # type: ignore[arg-type]
+        elif item.kind == "who_to_follow":
+            _print_suggestions(screen, item)  # type: ignore[arg-type]
+        else:
+            screen.print(f"     [magenta]{item.kind}[/] {escape(clipped(getattr(item, 'text', ''), width - 14))}")
+    screen.print()
+    if len(page):
+        screen.print(f"[dim]why?  xfast explain {page.user_id} {page[0].post_id}[/]")
+
+
+def _print_viewer(screen: Console, feed: Feed, page: FeedPage) -> None:
+    from rich.markup import escape
+
+    profile = feed.network.store.users([page.user_id])
+    name = str(profile.screen_name[0]) or str(page.user_id)
+    screen.print(f"viewer [bold]@{escape(name)}[/] · follows {int(profile.following[0])}")
+    if not profile.found[0]:
+        screen.print("[yellow]nothing is known of this viewer: fresh and popular posts[/]")
+    counts = Counter(each.filter.removesuffix("Filter") for each in page.removed)
+    gone = ", ".join(f"{name} {count}" for name, count in counts.most_common())
+    screen.print(f"[dim]{page.candidates:,} candidates, removed by filters: {gone or 'none'}[/]")
+    for failure in page.failures:
+        screen.print(f"[red]failed: {escape(failure)}[/]")
+
+
+def _print_post(screen: Console, item: FeedItem) -> None:
+    from rich.markup import escape
+
+    from xfast.cli.screen import clipped
+
+    badge = " [blue]✓[/]" if item.verified else ""
+    screen.print(
+        f"[bold]{item.rank:>3}[/]  [bold]@{escape(item.author)}[/]{badge}  {_SOURCES.get(item.source, item.source)}"
+        f"  [dim]score[/] [bold]{item.score:.4f}[/]  [dim]{item.post_id}[/]"
     )
-    for item in page:
-        place = "[green]in network[/]" if item.in_network else "[cyan]discovered[/]"
-        console.print(
-            f"\n[bold]{item.rank:>3}[/]  [bold]@{escape(item.author)}[/]  {place}  score [bold]{item.score:.4f}[/]"
-        )
-        text = " ".join(item.text.split()) or "(no text: a repost)"
-        console.print(f"     {escape(text if len(text) <= width - 6 else text[: width - 7] + '…')}")
-        console.print(f"     [dim]likely  {_likely(item)}[/]")
-        console.print(f"     [dim]because {_because(item)}[/]")
-    console.print()
+    text = item.text or f"reposts @{item.reposted_author}"
+    screen.print(f"     {escape(clipped(text, screen.width - 6))}")
+    screen.print(f"     [dim]likely  {_fitting(_likely(item), screen.width - 14)}[/]")
+    screen.print(f"     [dim]because {_because(item, screen.width - 14)}[/]")
 
 
-def _likely(item: FeedItem) -> str:
-    return " · ".join(f"{name} {100 * p:.1f} %" for name, p in item.top(4))
+def _print_promoted(screen: Console, item: PromotedItem) -> None:
+    from rich.markup import escape
+
+    from xfast.cli.screen import clipped
+
+    screen.print(f" [yellow]ad[/]  [bold]@{escape(item.author)}[/]  [yellow]promoted[/]")
+    screen.print(f"     {escape(clipped(item.text, screen.width - 6))}")
 
 
-def _because(item: FeedItem) -> str:
-    parts = [f"{name} {value:+.3f}" for name, value in item.why(3)]
-    for factor, name in (("author diversity", "author again"), ("out of network", "discovered")):
-        if item.terms[factor] != 1:
-            parts.append(f"× {item.terms[factor]:.2f} {name}")
-    return " · ".join(parts)
+def _print_suggestions(screen: Console, item: SuggestionsItem) -> None:
+    from rich.markup import escape
+
+    screen.print("     [magenta]who to follow[/]")
+    for account in item.accounts:
+        screen.print(f"     [bold]@{escape(account.name)}[/]  [dim]{escape(account.reason)}[/]")
+
+
+def _likely(item: FeedItem) -> list[str]:
+    return [f"{name.replace('_', ' ')} {100 * p:.1f} %" for name, p in item.top(5)]
+
+
+def _because(item: FeedItem, width: int) -> str:
+    """The largest terms, as many as fit before the factors."""
+    factors = [
+        f"× {item.terms[factor]:.2g} {name}" for factor, name in _FACTORS.items() if item.terms.get(factor, 1.0) != 1
+    ]
+    tail = "".join(f" · {factor}" for factor in factors)
+    terms = [f"{name.replace('_', ' ')} {value:+.3f}" for name, value in item.why(4)]
+    return _fitting(terms, width - len(tail)) + tail
+
+
+def _fitting(parts: list[str], width: int) -> str:
+    """As many parts as fit on the line."""
+    line = ""
+    for part in parts:
+        longer = f"{line} · {part}" if line else part
+        if len(longer) > width:
+            break
+        line = longer
+    return line

@@ -14,6 +14,10 @@ from xfast.errors import XfastError
 # one is imported, so `xfast --help` and `xfast doctor` start at once.
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("xfast.cli.demo", "a ranked, explained feed of a small synthetic network, in the terminal"),
+    "explain": (
+        "xfast.cli.explain",
+        "what became of one post in a viewer's feed: shown, removed and why, or never found",
+    ),
     "doctor": ("xfast.cli.doctor", "versions, processor features, engines, and what is missing"),
     "import": ("xfast.cli.import_events", "turn data sets, your own tables or a synthetic network into events"),
     "train": ("xfast.cli.train", "train a ranker or a retrieval model on events"),

@@ -280,6 +280,18 @@ class EventBatch:
         unknown = [self.unknown[index] for index in place[wanted[kinds == Kind.UNKNOWN]].tolist()]
         return EventBatch(self.event_id[wanted], self.time_ms[wanted], kinds, tables, unknown)
 
+    def replace(self, kind: str | Kind, /, **columns: Any) -> EventBatch:
+        """Return the same events with other values in some columns of one variant (as for :meth:`of`)."""
+        which = _kind(kind)
+        table = self.columns(which)
+        known = {field.name: field for field in SCHEMAS[which]}
+        strange = set(columns) - set(known)
+        if strange:
+            raise ParameterError(f"a {which.label} event has no field {sorted(strange)[0]!r}")
+        made = {name: _column(known[name], values, table.rows.size, which) for name, values in columns.items()}
+        tables = {**self._tables, which: Columns(which, table.rows, MappingProxyType({**table.data, **made}))}
+        return EventBatch(self.event_id, self.time_ms, self.kind, tables, self.unknown)
+
     def sorted(self) -> EventBatch:
         """Return the events in time order; events of one millisecond keep their order."""
         order = np.argsort(self.time_ms, kind="stable")

@@ -9,19 +9,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from xfast.errors import ParameterError
+from xfast.events import AccountState, EventBatch, NetworkEvent, Post, Profile
 from xfast.feed.feed import Feed
-from xfast.mixer.params import Params
+from xfast.ids import snowflake
+from xfast.mixer.embedded import Campaign
 from xfast.phoenix.artifacts import Tower, load_artifacts
+from xfast.stores import HistoryOptions
 from xfast.world import SyntheticConfig, generate
 
 if TYPE_CHECKING:
-    from xfast.events import EventBatch
     from xfast.phoenix.training.loop import Progress
 
-__all__ = ["MODELS", "demo_feed", "demo_network", "movielens_feed", "train_models"]
+__all__ = ["MODELS", "advertisers", "demo_feed", "demo_network", "movielens_feed", "train_models", "typical_viewer"]
 
 MODELS = Path(__file__).with_name("models")
 _SIZES = {
@@ -29,6 +29,17 @@ _SIZES = {
     "num_user_hashes": 2, "num_item_hashes": 2, "num_author_hashes": 2,
 }  # fmt: skip
 _TEN_YEARS_S = 315_360_000
+#: Posts stay in order of score between ads (the default blender rearranges them), so that a reader can follow; what is
+#: popular is a few posts, not the 800 that would be a third of a network this small.
+_PARAMS = {"AdsBlenderType": "safe_gap", "TweetMixerMaxResults": 60}
+#: Name, text, and what stands next to it: an ad of risk BsrLow avoids posts of limited suitability.
+_ADVERTS = (
+    ("harbour_coffee", "Single-origin beans, roasted this morning. Your first bag is on us.", "BsrNormal"),
+    ("northline_rail", "Window seats to the coast from 19. The view is included.", "BsrLow"),
+    ("paper_and_pine", "Notebooks made of pine offcuts. They open flat and stay open.", "BsrNormal"),
+    ("lumen_bikes", "A city bike that weighs what your bag does. Try one for a week.", "BsrLow"),
+)
+_DAY_MS = 86_400_000
 
 Say = Callable[[str], None]
 
@@ -78,6 +89,22 @@ def _reporter(name: str, say: Say | None) -> Callable[[Progress], None] | None:
     return report
 
 
+def advertisers(now_ms: int) -> tuple[EventBatch, list[Campaign]]:
+    """Profiles and promoted-only posts of a few advertisers, and the campaigns that book them."""
+    events, campaigns = [], []
+    for number, (name, text, risk) in enumerate(_ADVERTS):
+        made = now_ms - 3 * _DAY_MS + number
+        user, post = snowflake(made, 2_000 + number), snowflake(made, 3_000 + number)
+        events += [
+            NetworkEvent(Profile(user, name, display_name=name.replace("_", " ").title()), made),
+            NetworkEvent(Post(post, user, text=text, language="en", nullcast=True), made),
+        ]
+        campaigns.append(
+            Campaign(post_id=post, author_id=user, account_id=number + 1, bid=4.0 - number, risk=risk, text=text)
+        )
+    return EventBatch.from_events(events), campaigns
+
+
 def demo_feed(seed: int, *, train: bool, on_progress: Say | None) -> Feed:
     """See :meth:`xfast.feed.Feed.demo`."""
     say = on_progress or (lambda line: None)
@@ -91,8 +118,7 @@ def demo_feed(seed: int, *, train: bool, on_progress: Say | None) -> Feed:
         say("loading the shipped models")
         shipped = load_artifacts(MODELS)
         ranker, retrieval = shipped.ranker, shipped.retrieval
-    say("filling the post store and the corpus")
-    return Feed(events, ranker, retrieval)
+    return _filled(events, ranker, retrieval, _PARAMS, say)
 
 
 def movielens_feed(folder: str | Path, *, on_progress: Say | None) -> Feed:
@@ -105,14 +131,24 @@ def movielens_feed(folder: str | Path, *, on_progress: Say | None) -> Feed:
     say(str(data.report))
     ranker, retrieval = train_models(data.events, epochs=6, say=on_progress)
     # Films do not age: every one may be shown.
-    return Feed(data.events, ranker, retrieval, params=Params(max_post_age=_TEN_YEARS_S))
+    return _filled(data.events, ranker, retrieval, {**_PARAMS, "MAX_POST_AGE": _TEN_YEARS_S}, say)
+
+
+def _filled(events: EventBatch, ranker: Tower, retrieval: Tower, params: dict[str, object], say: Say) -> Feed:
+    say(f"feeding {len(events):,} events to stores, Thunder, discovery and the corpus")
+    adverts, campaigns = advertisers(int(events.time_ms.max()))
+    return Feed.in_memory(ranker, retrieval, EventBatch.concat([events, adverts]), params=params, campaigns=campaigns)
 
 
 def typical_viewer(feed: Feed) -> int:
-    """A viewer worth showing: follows people, and has acted on many posts; the smallest id among equals."""
-    network = feed.network
-    acted = network.interactions.user_id[network.interactions.actions != 0]
-    users, counts = np.unique(acted, return_counts=True)
-    follows = np.searchsorted(network.follows.source, users, "right") - np.searchsorted(network.follows.source, users)
-    good = np.minimum(counts, np.median(counts) * 1.5) + np.minimum(follows, 30)
-    return int(users[int(np.argmax(good))])
+    """A viewer worth showing: reads English, follows some thirty accounts and has acted on many posts."""
+    store, users = feed.network.store, feed.users
+    profiles = store.users(users)
+    english = [len(languages) > 0 and languages[0] == "en" for languages in profiles.languages]
+    shown = [each and state == AccountState.ACTIVE for each, state in zip(english, profiles.state, strict=True)]
+    follows = [abs(int(count) - 30) for count in profiles.following]
+    best = sorted((row for row, each in enumerate(shown) if each), key=lambda row: (follows[row], row))[:40]
+    best = best or list(range(min(40, len(users))))
+    histories = store.histories(users[best], HistoryOptions(max_length=256), now_ms=feed.now_ms)
+    lengths = [len(history.post_ids) for history in histories]
+    return int(users[best[lengths.index(max(lengths))]])

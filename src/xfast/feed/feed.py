@@ -1,150 +1,126 @@
-"""Feed: sources, filters, the ranker and the weights of HOME_MIXER §8.2, over one network at one moment."""
+"""Feed: a whole For You feed in one object; events in, a ranked and explained page out."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from xfast.errors import ParameterError
-from xfast.events import EventBatch
-from xfast.feed.network import Network
-from xfast.mixer import filters
-from xfast.mixer.candidates import CandidateBatch
-from xfast.mixer.enums import ServedType
-from xfast.mixer.heads import CONTINUOUS_NUMBERS, HEADS
+from xfast.events import EventBatch, NetworkEvent
+from xfast.feed.assembly import Parts, assemble
+from xfast.feed.config import FeedConfig
+from xfast.feed.explain import Explanation, explain_post
+from xfast.feed.network import Erased, Network
+from xfast.feed.page import FeedPage, build_page
+from xfast.ids import as_uint64
+from xfast.mixer.embedded import Campaign
+from xfast.mixer.home import Page
 from xfast.mixer.params import Params
-from xfast.mixer.query import ScoredPostsQuery, UserFeatures
-from xfast.mixer.scorers import RankingScorer
-from xfast.phoenix.artifacts import Corpus, Tower
-from xfast.phoenix.features import Candidates
-from xfast.phoenix.ranker import Ranker
-from xfast.phoenix.retriever import Retriever
-from xfast.pipeline import Column, Filter
-from xfast.thunder import ManualClock, PostStore
+from xfast.mixer.query import ScoredPostsQuery
+from xfast.phoenix.artifacts import Tower, load_artifacts
+from xfast.stores import Applied
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+__all__ = ["Feed"]
 
-__all__ = ["Feed", "FeedItem", "FeedPage", "Removed"]
-
-_SURFACE = 1  # home timeline ranking (HOME_MIXER §8.1)
-_PER_AUTHOR = 20
-_RETRIEVED = 200
-
-
-@dataclass(frozen=True)
-class FeedItem:
-    """One post of a page."""
-
-    rank: int
-    post_id: int
-    author_id: int
-    author: str
-    text: str
-    in_network: bool
-    source: str
-    score: float
-    probabilities: dict[str, float]
-    """What the viewer is predicted to do: every discrete head that the model fills, by action name."""
-    continuous: dict[str, float]
-    """Predicted times in the model's normalised units."""
-    terms: dict[str, float] = field(default_factory=dict)
-    """With ``explain``: weight times prediction of every head, then the factors for diversity and network."""
-
-    def top(self, count: int = 3) -> list[tuple[str, float]]:
-        """The likeliest actions."""
-        return sorted(self.probabilities.items(), key=lambda item: -item[1])[:count]
-
-    def why(self, count: int = 3) -> list[tuple[str, float]]:
-        """The largest weighted terms by magnitude; empty without ``explain``."""
-        weighted = [(name.removesuffix(" x weight"), value) for name, value in self.terms.items() if "x weight" in name]
-        return sorted((pair for pair in weighted if pair[1] != 0), key=lambda pair: -abs(pair[1]))[:count]
-
-
-@dataclass(frozen=True)
-class Removed:
-    """A candidate that did not reach the ranking, and the filter that took it out."""
-
-    post_id: int
-    filter: str
-
-
-@dataclass(frozen=True)
-class FeedPage:
-    """A ranked page; iterates over its items."""
-
-    user_id: int
-    items: list[FeedItem]
-    candidates: int
-    removed: list[Removed] = field(default_factory=list)
-    """With ``explain``: every candidate that a filter removed."""
-
-    def __iter__(self) -> Iterator[FeedItem]:
-        return iter(self.items)
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitem__(self, index: int) -> FeedItem:
-        return self.items[index]
+Which = Literal["for_you", "following"]
+_LEVELS = (None, "Basic", "Premium", "PremiumPlus")
 
 
 class Feed:
-    """The "For You" feed of one network, at one moment of its event stream.
+    """The "For You" feed of one network.
 
-    Parameters
+    Made by :meth:`open` (durable, from a feed.toml), :meth:`in_memory` (two models and events) or :meth:`demo`. All
+    methods may be called from several threads; those that wait have an ``async`` twin with the suffix ``_async``.
+    Several feeds can live in one process; ``with`` closes one.
+
+    Attributes
     ----------
-    events
-        What happened, any order; later events than ``now_ms`` are not looked at.
-    ranker, retrieval
-        The two models.
-    now_ms
-        The moment, Unix milliseconds; that of the last event if left out.
+    network
+        Stores, Thunder, discovery, corpus and log: what the events changed.
     params
-        Weights and switches; the preset 2026-08 if left out.
-
-    Raises
-    ------
-    ParameterError
-        There are no events.
+        Weights and switches.
     """
 
-    def __init__(
-        self,
-        events: EventBatch,
+    def __init__(self, parts: Parts) -> None:
+        self.network: Network = parts.network
+        self.params: Params = parts.params
+        self._parts = parts
+
+    # Making one -------------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """Open the feed that a ``feed.toml`` describes (docs/feed.md lists its keys), where its last run left it.
+
+        Parameters
+        ----------
+        path
+            The file, or the folder that holds it.
+
+        Raises
+        ------
+        ConfigurationError
+            The file is missing, malformed, or has an unknown key or a bad value.
+        ArtifactError
+            The models are missing or malformed.
+        StoreError, SnapshotError
+            The store cannot be reached; the log or the snapshots are damaged or in use by another process.
+        """
+        return cls.from_config(FeedConfig.load(path))
+
+    @classmethod
+    def from_config(cls, config: FeedConfig) -> Self:
+        """Open a feed without a file."""
+        models = load_artifacts(config.models)
+        return cls(assemble(config, models.ranker, models.retrieval))
+
+    @classmethod
+    async def open_async(cls, path: str | Path) -> Self:
+        """:meth:`open`, in a worker thread."""
+        return await asyncio.to_thread(cls.open, path)
+
+    @classmethod
+    def in_memory(
+        cls,
         ranker: Tower,
         retrieval: Tower,
+        events: EventBatch | Iterable[NetworkEvent] = (),
         *,
-        now_ms: int | None = None,
-        params: Params | None = None,
-    ) -> None:
-        if len(events) == 0:
-            raise ParameterError("events is empty, a feed needs at least one event")
-        self.params = params or Params()
-        self.network = Network.of(events, int(events.time_ms.max()) if now_ms is None else now_ms)
-        self.ranker = Ranker(ranker)
-        self._store = self._fill_store()
-        self._retriever = self._build_corpus(retrieval)
-        self._filters: list[Filter[ScoredPostsQuery, CandidateBatch]] = [
-            filters.DropDuplicatesFilter(),
-            filters.AgeFilter(),
-            filters.SelfTweetFilter(),
-            filters.RetweetDeduplicationFilter(),
-            filters.IneligibleSubscriptionFilter(),
-            filters.PreviouslySeenPostsFilter(),
-            filters.MutedKeywordFilter(),
-            filters.AuthorSocialgraphFilter(),
-        ]
-        self._scorer = RankingScorer()
+        params: Mapping[str, Any] | None = None,
+        campaigns: Sequence[Campaign] = (),
+        clock: Literal["system", "replay"] = "replay",
+        **options: Any,
+    ) -> Self:
+        """A feed that ends with the process.
+
+        Parameters
+        ----------
+        ranker, retrieval
+            The two models.
+        events
+            What happened, any order.
+        params
+            What differs from the preset, by public or attribute name.
+        campaigns
+            Ads.
+        clock
+            ``replay``: it is as late as the newest event.
+        options
+            Other fields of :class:`~xfast.feed.FeedConfig`.
+        """
+        config = FeedConfig(models=Path(), params=dict(params or {}), clock=clock, **options)
+        feed = cls(assemble(config, ranker, retrieval, campaigns=campaigns))
+        feed.ingest(events)
+        return feed
 
     @classmethod
     def demo(cls, seed: int = 0, *, train: bool = False, on_progress: Callable[[str], None] | None = None) -> Feed:
-        """The synthetic network and the small models that the package ships for it (``xfast.feed.demo``).
+        """The synthetic network, its ads, and the small models that the package ships for it (``xfast.feed.demo``).
 
         Parameters
         ----------
@@ -160,192 +136,237 @@ class Feed:
         return demo_feed(seed, train=train, on_progress=on_progress)
 
     @classmethod
+    async def demo_async(cls, seed: int = 0) -> Feed:
+        """:meth:`demo`, in a worker thread."""
+        return await asyncio.to_thread(cls.demo, seed)
+
+    @classmethod
     def movielens(cls, folder: str | Path, *, on_progress: Callable[[str], None] | None = None) -> Feed:
         """Train on a MovieLens folder (100K or 1M layout) and stand at its last rating (``xfast.feed.demo``)."""
         from xfast.feed.demo import movielens_feed
 
         return movielens_feed(folder, on_progress=on_progress)
 
+    # Feeding ----------------------------------------------------------------------------------------------------------
+
+    def ingest(self, events: EventBatch | Iterable[NetworkEvent]) -> Applied:
+        """Take in what happened; when this returns, the next request knows it.
+
+        Events go into the durable log first, then to the stores, Thunder, discovery and the corpus. A repeated event
+        changes nothing. Engagements and impressions without an author get the post's.
+
+        Returns
+        -------
+        Applied
+            How many events changed the store, by kind.
+
+        Raises
+        ------
+        StoreError
+            The store cannot be reached. The events are in the log and are applied before those of the next call.
+        SnapshotError, OSError
+            The log takes no more; nothing was applied.
+        """
+        return self.network.ingest(events)
+
+    async def ingest_async(self, events: EventBatch | Iterable[NetworkEvent]) -> Applied:
+        """:meth:`ingest`, in a worker thread."""
+        return await asyncio.to_thread(self.ingest, events)
+
+    def erase(self, user_id: int) -> Erased:
+        """Remove all that is known of a user, from store, log, snapshots, Thunder, corpus and discovery, for good.
+
+        Their later events are ignored. Readers and models that were trained before are outside of this.
+        """
+        return self.network.erase(_user(user_id))
+
+    async def erase_async(self, user_id: int) -> Erased:
+        """:meth:`erase`, in a worker thread."""
+        return await asyncio.to_thread(self.erase, user_id)
+
+    # Asking -----------------------------------------------------------------------------------------------------------
+
     @property
     def users(self) -> npt.NDArray[np.uint64]:
-        """Ids of everyone that the events mention, ascending."""
-        return self.network.users
+        """Ids of the accounts that have a profile, a follow or a state, ascending."""
+        store, pages = self.network.store, []
+        after: int | None = None
+        while len(page := store.user_ids(after=after)):
+            pages.append(page)
+            after = int(page[-1])
+        return np.sort(np.concatenate(pages)) if pages else np.empty(0, np.uint64)
 
-    def for_you(self, user_id: int, limit: int = 35, *, explain: bool = False) -> FeedPage:
-        """Rank posts for a viewer.
+    @property
+    def now_ms(self) -> int:
+        """The feed's time, Unix milliseconds."""
+        return self.network.clock.ms()
+
+    def for_you(
+        self,
+        user_id: int,
+        limit: int = 35,
+        explain: bool = False,
+        *,
+        remember: bool = True,
+        params: Mapping[str, Any] | None = None,
+        **fields: Any,
+    ) -> FeedPage:
+        """The For You page of a viewer; one of whom nothing is known gets what is fresh and popular.
 
         Parameters
         ----------
         user_id
-            A user of the network.
+            Not 0.
         limit
-            At most so many posts.
+            At most so many posts, and never more than ``RESULT_SIZE``.
         explain
-            Add the terms of every score, and the candidates that filters removed.
+            Add the terms of every score, and the candidates that filters removed, with reasons.
+        remember
+            Note what was served, so that the next page shows other posts. False looks without a trace, and without
+            booking ads.
+        params
+            Overrides for this request, by public or attribute name.
+        fields
+            Fields of :class:`xfast.mixer.ScoredPostsQuery`: ``language_code``, ``seen_ids``, ``topic_ids``,
+            ``excluded_topic_ids``, ``exclude_videos``, ``cursor``, …
 
         Raises
         ------
         ParameterError
-            An unknown user, or ``limit`` below 1.
+            User 0, ``limit`` below 1, an unknown field or parameter.
         """
+        page, query = self._page(user_id, limit, explain, remember, params, fields)
+        return build_page(query.user_id, page, self.network.store, query.request_id)
+
+    async def for_you_async(
+        self,
+        user_id: int,
+        limit: int = 35,
+        explain: bool = False,
+        *,
+        remember: bool = True,
+        params: Mapping[str, Any] | None = None,
+        **fields: Any,
+    ) -> FeedPage:
+        """:meth:`for_you` in the caller's event loop."""
+        mixer = self._parts.mixer if remember else self._parts.quiet
+        query = self._query(user_id, limit, params, fields)
+        page = await mixer.answer_async(query, explain=explain)
+        return build_page(query.user_id, page, self.network.store, query.request_id)
+
+    def following(self, user_id: int, limit: int = 35, explain: bool = False, **options: Any) -> FeedPage:
+        """Ranked posts of followed authors only; options as of :meth:`for_you`."""
+        return self.for_you(user_id, limit, explain, in_network_only=True, **options)
+
+    async def following_async(self, user_id: int, limit: int = 35, explain: bool = False, **options: Any) -> FeedPage:
+        """:meth:`following` in the caller's event loop."""
+        return await self.for_you_async(user_id, limit, explain, in_network_only=True, **options)
+
+    def explain(self, user_id: int, post_id: int, *, feed: Which = "for_you", **options: Any) -> Explanation:
+        """What becomes of one post in a viewer's feed now: shown, not selected, removed and why, or never retrieved.
+
+        The page is made without a trace: what it holds does not count as served.
+
+        Parameters
+        ----------
+        feed
+            ``for_you`` or ``following``.
+        options
+            As of :meth:`for_you`.
+        """
+        if feed not in ("for_you", "following"):
+            raise ParameterError(f"feed is {feed!r}, must be 'for_you' or 'following'")
+        post = int(as_uint64([post_id], name="post_id")[0])
+        options = {"in_network_only": feed == "following", **options}
+        limit, params = options.pop("limit", 35), options.pop("params", None)
+        page, query = self._page(user_id, limit, True, False, params, options)
+        return explain_post(self.network, query, page, build_page(query.user_id, page, self.network.store), post)
+
+    async def explain_async(self, user_id: int, post_id: int, **options: Any) -> Explanation:
+        """:meth:`explain`, in a worker thread."""
+        return await asyncio.to_thread(self.explain, user_id, post_id, **options)
+
+    def _page(
+        self,
+        user_id: int,
+        limit: int,
+        explain: bool,
+        remember: bool,
+        params: Mapping[str, Any] | None,
+        fields: dict[str, Any],
+    ) -> tuple[Page, ScoredPostsQuery]:
+        mixer = self._parts.mixer if remember else self._parts.quiet
+        query = self._query(user_id, limit, params, fields)
+        page = mixer.answer(query, explain=explain)
+        if remember:
+            # The next call of this viewer must not be served the same page: what was served is written down first.
+            mixer.settle()
+        return page, query
+
+    def _query(
+        self, user_id: int, limit: int, params: Mapping[str, Any] | None, fields: dict[str, Any]
+    ) -> ScoredPostsQuery:
+        """A query with what the viewer lookup knows (HOME_MIXER §13)."""
         if limit < 1:
             raise ParameterError(f"limit is {limit}, must be at least 1")
-        query = self._query(self.network.check_user(user_id))
-        batch = self._candidates(query)
-        found = len(batch)
-        removed: list[Removed] = []
-        for each in self._filters:
-            mask = each.keep(query, batch)
-            if explain:
-                removed += [Removed(int(post), type(each).__name__) for post in batch.tweet_id[~mask]]
-            batch = batch.take(np.flatnonzero(mask))
-        batch = self._score(query, batch)
-        order = np.argsort(-batch.values("score"), kind="stable")[:limit]
-        terms = self._scorer.terms(query, batch) if explain else {}
-        items = [self._item(rank, int(row), batch, terms) for rank, row in enumerate(order, 1)]
-        return FeedPage(user_id, items, found, removed)
+        user = _user(user_id)
+        store = self.network.store
+        profile = store.users([user])
+        if profile.found[0]:
+            languages = profile.languages[0]
+            looked_up = {
+                "language_code": languages[0] if languages else "",
+                "country_code": profile.country_code[0],
+                "follower_count": int(profile.followers[0]),
+                "subscription_level": _LEVELS[int(profile.subscription_level[0])],
+                "user_age_in_years": int(profile.age_years[0]) or None,
+            }
+            fields = {**looked_up, **fields}
+        fields.setdefault("muted_keywords", list(store.muted_keywords([user])[0]))
+        overrides = dict(params or {})
+        if self._parts.quirks == "fixed" and not fields.get("is_bottom_request"):
+            # A refresh asks every source, so that it shows what happened a moment ago; only scrolling on from a page
+            # may reuse its candidates.
+            overrides = {"EnableCachedPosts": False, **overrides}
+        limit = min(limit, self.params.override(overrides).result_size)
+        return self._parts.mixer.query(user, limit=limit, params=overrides, **fields)
 
-    def _query(self, user_id: int) -> ScoredPostsQuery:
-        network = self.network
-        return ScoredPostsQuery(
-            user_id=user_id,
-            request_time_ms=network.now_ms,
-            seen_ids=network.seen(user_id),
-            params=self.params,
-            user_features=UserFeatures(
-                muted_keywords=network.muted_keywords.get(user_id, []),
-                blocked_user_ids=network.blocks.of(user_id),
-                muted_user_ids=network.mutes.of(user_id),
-                followed_user_ids=network.follows.of(user_id),
-                subscribed_user_ids=network.subscriptions.of(user_id),
-                follower_count=len(network.follows.to(user_id)),
-            ),
-        )
+    # Keeping ----------------------------------------------------------------------------------------------------------
 
-    def _candidates(self, query: ScoredPostsQuery) -> CandidateBatch:
-        """In-network posts from Thunder, then out-of-network ones from retrieval."""
-        followed = query.user_features.followed_user_ids
-        near = self._store.in_network(query.user_id, followed, query.seen_ids)["post_id"].astype(np.uint64)
-        history = self._engagements(query.user_id, self._retriever.config.history_seq_len)
-        hits = self._retriever.search(
-            self._retriever.encode(history, keep="newest"), _RETRIEVED, exclude_ids=query.seen_ids
-        )
-        posts = self.network.posts
-        ids = np.concatenate([near, hits.post_ids])
-        rows = self.network.row_of(ids)
-        served = np.repeat(
-            [int(ServedType.FOR_YOU_IN_NETWORK), int(ServedType.FOR_YOU_PHOENIX_RETRIEVAL)], [len(near), len(hits)]
-        )
-        authors = posts["author_id"][rows]
-        return CandidateBatch(
-            {
-                "tweet_id": ids,
-                "author_id": authors,
-                "tweet_text": posts["text"][rows],
-                "served_type": served.astype(np.uint8),
-                "in_network": np.isin(authors, followed) | (authors == np.uint64(query.user_id)),
-                "created_at_ms": posts["created_at_ms"][rows],
-                "author_blocks_viewer": np.isin(authors, self.network.blocks.to(query.user_id)),
-                **{
-                    name: _optional(posts[column][rows])
-                    for name, column in (
-                        ("in_reply_to_tweet_id", "in_reply_to_post_id"),
-                        ("retweeted_tweet_id", "source_post_id"),
-                        ("retweeted_user_id", "source_user_id"),
-                        ("quoted_tweet_id", "quoted_post_id"),
-                        ("quoted_user_id", "quoted_user_id"),
-                        ("subscription_author_id", "subscription_author_id"),
-                        ("min_video_duration_ms", "duration_ms"),
-                    )
-                },
-            },
-            length=len(ids),
-        )
+    def save(self) -> None:
+        """Write a snapshot now; a feed that is opened later starts faster."""
+        self.network.save()
 
-    def _engagements(self, user_id: int, length: int) -> Any:
-        return self.network.engagements(user_id, num_actions=self.ranker.config.num_actions, length=length)
+    def close(self) -> None:
+        """Finish side effects, save, and let go of files and threads; closing twice is fine."""
+        self._parts.mixer.close()
+        self._parts.quiet.close()
+        self.network.close()
 
-    def _score(self, query: ScoredPostsQuery, batch: CandidateBatch) -> CandidateBatch:
-        config = self.ranker.config
-        context = self.ranker.encode(self._engagements(query.user_id, config.history_seq_len), keep="newest")
-        seconds = np.full(len(batch), query.request_time_ms // 1000)
-        scores = self.ranker.score(
-            context,
-            Candidates(
-                batch.original_id,
-                batch.original_author_id,
-                np.full(len(batch), _SURFACE),
-                seconds,
-                batch.values("created_at_ms") // 1000,
-            ),
-        )
-        predictions = np.full((len(batch), len(HEADS)), np.nan)
-        vocabulary = self.ranker.vocabulary
-        columns = vocabulary.heads(config.num_actions)
-        for index, head in enumerate(HEADS):
-            if head in columns:
-                predictions[:, index] = scores.probabilities[:, columns[head]]
-            elif head in CONTINUOUS_NUMBERS and CONTINUOUS_NUMBERS[head] < config.num_continuous_actions:
-                predictions[:, index] = scores.continuous[:, CONTINUOUS_NUMBERS[head]]
-        scored = batch.with_columns({"phoenix_scores": predictions})
-        return scored.with_columns(self._scorer.score(query, scored).columns)
+    async def close_async(self) -> None:
+        """:meth:`close`, after the side effects that this event loop still runs."""
+        for mixer in (self._parts.mixer, self._parts.quiet):
+            await mixer.drain()
+        await asyncio.to_thread(self.close)
 
-    def _item(self, rank: int, row: int, batch: CandidateBatch, terms: Any) -> FeedItem:
-        heads = batch.values("phoenix_scores")[row]
-        filled = {name: float(value) for name, value in zip(HEADS, heads, strict=True) if not np.isnan(value)}
-        author = int(batch.author_id[row])
-        return FeedItem(
-            rank=rank,
-            post_id=int(batch.tweet_id[row]),
-            author_id=author,
-            author=self.network.names.get(author, str(author)),
-            text=str(batch.values("tweet_text")[row]),
-            in_network=bool(batch.values("in_network")[row]),
-            source=ServedType(int(batch.values("served_type")[row])).name.lower(),
-            score=float(batch.values("score")[row]),
-            probabilities={name: value for name, value in filled.items() if name not in CONTINUOUS_NUMBERS},
-            continuous={name: value for name, value in filled.items() if name in CONTINUOUS_NUMBERS},
-            terms={name: float(values[row]) for name, values in terms.items()},
-        )
+    def __enter__(self) -> Self:
+        return self
 
-    def _fill_store(self) -> PostStore:
-        posts, now = self.network.posts, self.network.now_ms // 1000
-        store = PostStore(
-            retention_seconds=self.params.max_post_age,
-            max_original_per_author=_PER_AUTHOR,
-            max_results=self.params.thunder_max_results,
-            clock=ManualClock(now),
-        )
-        shown = ~posts["nullcast"]
-        store.insert(
-            {
-                "post_id": posts["post_id"][shown],
-                "author_id": posts["author_id"][shown],
-                "created_at": posts["created_at_ms"][shown] // 1000,
-                "in_reply_to_post_id": posts["in_reply_to_post_id"][shown],
-                "in_reply_to_user_id": posts["in_reply_to_user_id"][shown],
-                "is_reply": posts["in_reply_to_post_id"][shown] != 0,
-                "is_retweet": posts["source_post_id"][shown] != 0,
-                "source_post_id": posts["source_post_id"][shown],
-                "source_user_id": posts["source_user_id"][shown],
-                "has_video": posts["duration_ms"][shown] > 0,
-                "conversation_id": posts["conversation_id"][shown],
-            },
-            now=now + 1,
-        )
-        return store
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
-    def _build_corpus(self, tower: Tower) -> Retriever:
-        """Vectors of every original post young enough to be shown; reposts lead to their original."""
-        posts = self.network.posts
-        age = self.network.now_ms - posts["created_at_ms"]
-        fresh = (age >= 0) & (age <= self.params.max_post_age * 1000) & (posts["source_post_id"] == 0)
-        fresh &= ~posts["nullcast"]
-        ids, authors = posts["post_id"][fresh], posts["author_id"][fresh]
-        vectors = Retriever(tower).encode_candidates(Candidates(ids, authors))
-        return Retriever(tower, Corpus(ids, authors, vectors))
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close_async()
+
+    def __repr__(self) -> str:
+        return f"<Feed over {self.network.store!r}, {len(self.network.corpus):,} posts to discover>"
 
 
-def _optional(values: npt.NDArray[Any]) -> Column:
-    """A column in which 0 means unset."""
-    return Column(values, values != 0)
+def _user(user_id: int) -> int:
+    user = int(as_uint64([user_id], name="user_id")[0])
+    if user == 0:
+        raise ParameterError("user_id is 0, a request must name its viewer")
+    return user

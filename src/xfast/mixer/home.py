@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -41,11 +41,15 @@ class Page:
         Components that failed, of both pipelines when explained, of the feed otherwise.
     candidates
         Every candidate with its story, removed ones too; empty unless asked for with ``explain=True``.
+    ranked
+        The posts of ``items`` as columns, predictions included, in order of rank (ads blending may show them in
+        another one).
     """
 
     items: tuple[FeedItem, ...]
     failures: tuple[ComponentRun, ...] = ()
     candidates: tuple[Explained, ...] = ()
+    ranked: CandidateBatch = field(default_factory=CandidateBatch)
 
 
 class HomeMixer:
@@ -99,19 +103,26 @@ class HomeMixer:
         request_id = (now << 20 | next(self._requests) & 0xFFFFF) & (2**63 - 1)
         chosen = self.settings.params.override({**({"RESULT_SIZE": limit} if limit else {}), **(params or {})})
         values = {"request_time_ms": now, "request_id": request_id, "prediction_id": request_id, **fields}
+        values["ranked"] = []
         return ScoredPostsQuery(user_id=int(as_uint64([user_id])[0]), params=chosen, **values).checked()
 
-    async def for_you_async(self, user_id: int, *, explain: bool = False, **options: Any) -> Page:
-        """The For You feed; options as of :meth:`query`."""
-        query = self.query(user_id, **options)
+    async def answer_async(self, query: ScoredPostsQuery, *, explain: bool = False) -> Page:
+        """The feed for a query of :meth:`query`."""
         query.explain = [] if explain else None
         return self._page(await self.for_you_feed.execute(query, explain=explain))
 
-    def for_you(self, user_id: int, *, explain: bool = False, **options: Any) -> Page:
-        """The For You feed, from ordinary code."""
-        query = self.query(user_id, **options)
+    def answer(self, query: ScoredPostsQuery, *, explain: bool = False) -> Page:
+        """The feed for a query of :meth:`query`, from ordinary code."""
         query.explain = [] if explain else None
         return self._page(self.for_you_feed.run(query, explain=explain))
+
+    async def for_you_async(self, user_id: int, *, explain: bool = False, **options: Any) -> Page:
+        """The For You feed; options as of :meth:`query`."""
+        return await self.answer_async(self.query(user_id, **options), explain=explain)
+
+    def for_you(self, user_id: int, *, explain: bool = False, **options: Any) -> Page:
+        """The For You feed, from ordinary code."""
+        return self.answer(self.query(user_id, **options), explain=explain)
 
     async def following_async(self, user_id: int, *, explain: bool = False, **options: Any) -> Page:
         """Ranked posts of followed authors only."""
@@ -126,7 +137,13 @@ class HomeMixer:
         for inner in result.query.explain or ():
             failures += inner.failures
             candidates += explained(inner)
-        return Page(result.selected.items, tuple(failures), tuple(candidates))
+        ranked = CandidateBatch.concat(result.query.ranked or ())
+        return Page(result.selected.items, tuple(failures), tuple(candidates), ranked)
+
+    async def drain(self) -> None:
+        """Wait for the side effects of requests of this event loop."""
+        await self.for_you_feed.drain()
+        await self.scored_posts.drain()
 
     def settle(self) -> None:
         """Wait for side effects: what was served is remembered afterwards."""

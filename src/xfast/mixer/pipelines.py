@@ -22,8 +22,6 @@ from xfast.pipeline import CacheStore, Filter, Hydrator, MemoryCache, Metrics, P
 
 __all__ = ["Collaborators", "MixerSettings", "for_you_pipeline", "scored_posts_pipeline"]
 
-#: Fixed mode gives every remote call a deadline (HOME_MIXER §15.14).
-REMOTE_DEADLINE_MS = 500.0
 #: Components that run a model.
 _MODELS = ("PhoenixSource", "PhoenixTopicsSource", "PhoenixMOESource", "PhoenixScorer", "VMRanker")
 
@@ -90,6 +88,8 @@ class MixerSettings:
         Component name -> policy, of pipeline A and of pipeline B.
     model_deadline_ms
         Deadline of the ranking, retrieval and value models; ``None`` where they run in this process.
+    remote_deadline_ms
+        Deadline of every other call in fixed mode (HOME_MIXER §15.14), unless its policy names one.
     deadline_ms
         Per request.
     min_cached_posts
@@ -102,6 +102,7 @@ class MixerSettings:
     policies: Mapping[str, Policy] = field(default_factory=dict)
     feed_policies: Mapping[str, Policy] = field(default_factory=dict)
     model_deadline_ms: float | None = None
+    remote_deadline_ms: float = 500.0
     deadline_ms: float | None = None
     min_cached_posts: int = 500
     metrics: Metrics = field(default_factory=Metrics)
@@ -159,7 +160,7 @@ def scored_posts_pipeline(
         backfill=fixed,
         policies={**dict.fromkeys(_MODELS, Policy(deadline_ms=settings.model_deadline_ms)), **settings.policies},
         deadline_ms=settings.deadline_ms,
-        default_deadline_ms=REMOTE_DEADLINE_MS if fixed else None,
+        default_deadline_ms=settings.remote_deadline_ms if fixed else None,
         unlimited=_MODELS,
         metrics=settings.metrics,
     )
@@ -201,7 +202,7 @@ def for_you_pipeline(
         ],
         result_size=settings.params.for_you_max_result_size,
         policies=settings.feed_policies,
-        default_deadline_ms=REMOTE_DEADLINE_MS if fixed else None,
+        default_deadline_ms=settings.remote_deadline_ms if fixed else None,
         # Pipeline A has deadlines of its own; cutting it off as a whole would throw away what it already has.
         unlimited=("ScoredPostsSource",),
         metrics=settings.metrics,

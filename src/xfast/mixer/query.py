@@ -190,6 +190,8 @@ class ScoredPostsQuery:
     shadow_traffic: bool | None = None
     # Where pipeline B keeps the full result, trace included, of pipeline A; ``None`` unless someone explains.
     explain: list[Any] | None = None
+    # Where it keeps the final posts of pipeline A as columns, predictions included; ``None`` unless someone asks.
+    ranked: list[CandidateBatch] | None = None
 
     def __copy__(self) -> Self:
         twin = object.__new__(type(self))

@@ -208,7 +208,15 @@ class FilterResult:
 
 
 class Filter(Component[Q], Generic[Q, B]):
-    """Removes candidates. Filters run one after another; the next one sees only what was kept."""
+    """Removes candidates. Filters run one after another; the next one sees only what was kept.
+
+    Attributes
+    ----------
+    why
+        What a trace says about removed candidates, unless :meth:`reasons` says more.
+    """
+
+    why: ClassVar[str] = ""
 
     def keep(self, query: Q, batch: B) -> Mask:
         """Return the mask of rows to keep."""
@@ -223,7 +231,7 @@ class Filter(Component[Q], Generic[Q, B]):
 
     def reasons(self, query: Q, batch: B, removed: Indices) -> Sequence[str]:
         """Why each removed row went; asked only when a trace is kept."""
-        return [self.name] * len(removed)
+        return [self.why or self.name] * len(removed)
 
 
 @dataclass(frozen=True, slots=True)

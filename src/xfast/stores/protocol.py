@@ -56,6 +56,12 @@ class Store(Protocol):
         """Profiles, account states and follow counts."""
         ...
 
+    def user_ids(self, *, after: int | None = None, limit: int = 10_000) -> npt.NDArray[np.uint64]:
+        """Accounts with a profile, a follow or a state, without erased ones, a page at a time: in the order of their
+        ids as signed numbers, behind ``after``.
+        """
+        ...
+
     def related(self, user_ids: npt.ArrayLike, relation: Relation, *, inverse: bool = False) -> Ragged:
         """Whom each user follows, blocks, mutes, …: a list of ascending uint64 per user; ``inverse``: by whom."""
         ...
@@ -148,6 +154,10 @@ class Store(Protocol):
 
     def cache_stats(self) -> CacheStats:
         """Hits and misses of the in-process cache."""
+        ...
+
+    def sync(self) -> None:
+        """Return when everything applied so far survives a power cut."""
         ...
 
     def ping(self) -> None:

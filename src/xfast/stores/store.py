@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xfast.errors import ParameterError
-from xfast.events import MEDIA_DTYPE, EventBatch, NetworkEvent
+from xfast.events import MEDIA_DTYPE, AccountState, EventBatch, NetworkEvent
 from xfast.events.ragged import Ragged
 from xfast.ids import as_int64, as_uint64
 from xfast.sketch import BloomFilter, MinHash
@@ -205,6 +205,15 @@ class SqlStore:
             followers=np.array(columns["followers"], np.int64),
             following=np.array(columns["following"], np.int64),
         )
+
+    def user_ids(self, *, after: int | None = None, limit: int = 10_000) -> npt.NDArray[np.uint64]:
+        """See :meth:`Store.user_ids`."""
+        if limit < 1:
+            raise ParameterError(f"limit is {limit}, must be at least 1")
+        behind, start = ("", []) if after is None else ("user_id > ? AND ", _ids([after], "after"))
+        sql = f"SELECT user_id FROM users WHERE {behind}state <> ? ORDER BY user_id LIMIT ?"
+        parameters = (*start, int(AccountState.ERASED), limit)
+        return _unsigned([row[0] for row in self._read(lambda session: session.fetch(sql, parameters))])
 
     def related(self, user_ids: npt.ArrayLike, relation: Relation, *, inverse: bool = False) -> Ragged:
         """See :meth:`Store.related`."""
@@ -570,6 +579,10 @@ class SqlStore:
     def cache_stats(self) -> CacheStats:
         """See :meth:`Store.cache_stats`."""
         return self._cache.stats()
+
+    def sync(self) -> None:
+        """See :meth:`Store.sync`."""
+        self._db.sync()
 
     def ping(self) -> None:
         """See :meth:`Store.ping`."""

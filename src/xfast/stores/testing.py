@@ -241,6 +241,17 @@ class StoreContract:
         assert store.users([1]).state.tolist() == [AccountState.ACTIVE]
         assert store.users([1]).screen_name.tolist() == ["ana"]
 
+    def test_accounts_are_listed_by_the_page(self, store: Store) -> None:
+        store.apply(at(1, Profile(3, "c"), Follow(1, 2), Account(BIG, AccountState.SUSPENDED), Profile(4, "gone")))
+        store.erase(4, now_ms=2)
+        store.sync()
+        assert store.user_ids().tolist() == [BIG, 1, 2, 3]  # -1 as a signed number
+        assert store.user_ids(limit=2).tolist() == [BIG, 1]
+        assert store.user_ids(after=1, limit=2).tolist() == [2, 3]
+        assert store.user_ids(after=3).tolist() == []
+        with pytest.raises(ParameterError, match="limit is 0"):
+            store.user_ids(limit=0)
+
     def test_signatures_follow_the_graph(self, store: Store) -> None:
         store.apply(at(1, *(Follow(1, other) for other in range(10, 60))))
         expected = MinHash(range(10, 60)).signature()

@@ -18,6 +18,8 @@ class AgeFilter(Filter[ScoredPostsQuery, CandidateBatch]):
         Instead of the parameter of the request.
     """
 
+    why = "older than MAX_POST_AGE, or from the future"
+
     def __init__(self, max_age_ms: int | None = None) -> None:
         self._max_age_ms = max_age_ms
 

@@ -19,6 +19,8 @@ class DedupConversationFilter(Filter[ScoredPostsQuery, CandidateBatch]):
     can therefore be out of score order.
     """
 
+    why = "another post of the conversation scores higher"
+
     def __init__(self, quirks: Quirks = "fixed") -> None:
         self.quirks = quirks
 

@@ -11,5 +11,7 @@ from xfast.pipeline import Filter, Mask
 class DropDuplicatesFilter(Filter[ScoredPostsQuery, CandidateBatch]):
     """Keep the first occurrence of every post id (HOME_MIXER §7.1); earlier sources win."""
 
+    why = "brought by another source before"
+
     def keep(self, query: ScoredPostsQuery, batch: CandidateBatch) -> Mask:
         return first_of_each(batch.tweet_id)

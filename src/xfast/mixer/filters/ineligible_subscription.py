@@ -14,6 +14,8 @@ class IneligibleSubscriptionFilter(Filter[ScoredPostsQuery, CandidateBatch]):
     There is no exception for the viewer's own posts.
     """
 
+    why = "for subscribers of the author"
+
     def keep(self, query: ScoredPostsQuery, batch: CandidateBatch) -> Mask:
         exclusive = batch.is_set("subscription_author_id")
         if not exclusive.any():

@@ -16,6 +16,8 @@ class MutedKeywordFilter(Filter[ScoredPostsQuery, CandidateBatch]):
     Quoted and ancestor texts are not read. All texts are matched in one native call.
     """
 
+    why = "contains a muted word"
+
     def keep(self, query: ScoredPostsQuery, batch: CandidateBatch) -> Mask:
         keywords = muted_keywords(query)
         if not keywords:

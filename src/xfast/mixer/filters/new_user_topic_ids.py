@@ -12,6 +12,8 @@ from xfast.pipeline import Filter, Mask
 class NewUserTopicIdsFilter(Filter[ScoredPostsQuery, CandidateBatch]):
     """Keep in-network posts and posts of the chosen topics (HOME_MIXER §7.14)."""
 
+    why = "outside the topics that the new viewer chose"
+
     def enable(self, query: ScoredPostsQuery) -> bool:
         return query.params.enable_new_user_topic_filtering and query.has_new_user_topics and not query.is_topic_request
 

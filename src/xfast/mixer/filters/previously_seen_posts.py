@@ -32,6 +32,8 @@ class PreviouslySeenPostsFilter(Filter[ScoredPostsQuery, CandidateBatch]):
         unpublished.
     """
 
+    why = "seen before, or answers a post seen before"
+
     def __init__(self, bloom: Callable[[BloomFilterEntry], Membership] = open_entry) -> None:
         self._bloom = bloom
 

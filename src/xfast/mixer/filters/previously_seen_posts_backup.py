@@ -17,6 +17,8 @@ class PreviouslySeenPostsBackupFilter(Filter[ScoredPostsQuery, CandidateBatch]):
     The release never fills that list; in fixed mode a query hydrator does.
     """
 
+    why = "was on screen in the last days"
+
     def keep(self, query: ScoredPostsQuery, batch: CandidateBatch) -> Mask:
         if not len(query.impressed_post_ids):
             return np.ones(len(batch), np.bool_)

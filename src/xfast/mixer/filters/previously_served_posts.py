@@ -18,6 +18,8 @@ class PreviouslyServedPostsFilter(Filter[ScoredPostsQuery, CandidateBatch]):
     Runs for every request where ``EnableServedFilterAllRequests`` is on, else only when more is loaded at the bottom.
     """
 
+    why = "served on a recent page"
+
     def enable(self, query: ScoredPostsQuery) -> bool:
         if query.params.enable_served_filter_all_requests:
             return True

@@ -15,5 +15,7 @@ class RetweetDeduplicationFilter(Filter[ScoredPostsQuery, CandidateBatch]):
     original.
     """
 
+    why = "the same post, or a repost of it, came before"
+
     def keep(self, query: ScoredPostsQuery, batch: CandidateBatch) -> Mask:
         return first_of_each(batch.original_id)

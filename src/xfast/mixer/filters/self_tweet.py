@@ -15,6 +15,8 @@ class SelfTweetFilter(Filter[ScoredPostsQuery, CandidateBatch]):
     The viewer's retweets go too; being retweeted or quoted by others does not remove a post.
     """
 
+    why = "the viewer's own"
+
     def keep(self, query: ScoredPostsQuery, batch: CandidateBatch) -> Mask:
         mask: Mask = batch.author_id != np.uint64(query.user_id)
         return mask

@@ -36,6 +36,8 @@ class TopicIdsFilter(Filter[ScoredPostsQuery, CandidateBatch]):
     it.
     """
 
+    why = "outside the asked topics, or in an excluded one"
+
     def __init__(self, quirks: Quirks = "fixed") -> None:
         self.quirks = quirks
 

@@ -13,6 +13,8 @@ class VideoFilter(Filter[ScoredPostsQuery, CandidateBatch]):
     A quoted post's video does not count.
     """
 
+    why = "has a video, and videos are excluded"
+
     def enable(self, query: ScoredPostsQuery) -> bool:
         return query.exclude_videos
 

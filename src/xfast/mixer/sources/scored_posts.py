@@ -32,5 +32,7 @@ class ScoredPostsSource(Source[ScoredPostsQuery, FeedItems]):
         )
         if query.explain is not None:
             query.explain.append(result)
+        if query.ranked is not None:
+            query.ranked.append(result.selected)
         missing = BrandSafetyVerdict.MEDIUM_RISK if self.quirks == "reference" else BrandSafetyVerdict.UNSPECIFIED
         return FeedItems([FeedItem(post) for post in scored_posts(result.selected, missing_verdict=missing)])
