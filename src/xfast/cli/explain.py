@@ -130,8 +130,8 @@ def _print_story(screen: Console, found: Explanation, story: Story) -> None:
     factors = [
         f"× {story.terms[name]:.3f} {label}" for name, label in _FACTORS.items() if story.terms.get(name, 1.0) != 1
     ]
-    total = sum(weighted.values())
-    line = f"  sum {total:+.4f}" + "".join(f"  {factor}" for factor in factors)
+    total, offset = sum(weighted.values()), story.terms.get("weighted_score", 0.0)
+    line = f"  sum {total:+.4f} → {offset:.4f} with its offset" + "".join(f"  {factor}" for factor in factors)
     if story.score is not None:
         line += f"  =  [bold]score {story.score:.4f}[/]"
     screen.print(line)

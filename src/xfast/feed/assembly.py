@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+import numpy.typing as npt
+
 from xfast.errors import ConfigurationError
 from xfast.feed.clock import FeedClock, LiveClock, ReplayClock
 from xfast.feed.config import FeedConfig
@@ -55,6 +58,17 @@ class _Forgetful:
         """Keep nothing."""
 
 
+class _Vectors:
+    """Vectors of posts for the value model, out of the candidate tower: posts in the corpus and others alike."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+
+    def __call__(self, post_ids: npt.NDArray[np.uint64]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        posts = self._network.store.posts(post_ids)
+        return self._network.corpus.vectors(post_ids, posts.author_id), posts.found
+
+
 def assemble(
     config: FeedConfig, ranker: Tower, retrieval: Tower, *, campaigns: Sequence[Campaign] | None = None
 ) -> Parts:
@@ -64,7 +78,12 @@ def assemble(
     ads = _ads(config, campaigns)
     model = Ranker(ranker, engine=config.engine, precision=config.precision)
     corpus = LiveCorpus(
-        retrieval, max_age_ms=params.max_post_age * 1_000, engine=config.engine, precision=config.precision
+        retrieval,
+        retention_seconds=params.max_post_age,
+        clock=clock,
+        index=config.index,
+        engine=config.engine,
+        precision=config.precision,
     )
     network = _network(config, params, clock, corpus)
     try:
@@ -73,11 +92,11 @@ def assemble(
             network.store,
             network.thunder,
             rankers={"*": model},
-            retrievers={"*": corpus},  # type: ignore[dict-item]
+            retrievers={"*": corpus.retriever},
             discovery=network.discovery,
             params=params,
             quirks=config.quirks,
-            embeddings=corpus.vectors,
+            embeddings=_Vectors(network),
             ads=ads,
             prompts=StaticPrompts(config.prompts),
             clock=clock.ms,

@@ -63,6 +63,8 @@ class FeedConfig:
         ``system``, or ``replay``: the time of the newest event.
     engine, precision
         Of both models.
+    index
+        How retrieval searches: ``exact``, or ``faiss:…``.
     deadline_ms
         Per request; 0: none.
     call_deadline_ms
@@ -82,6 +84,7 @@ class FeedConfig:
     clock: Literal["system", "replay"] = "system"
     engine: Literal["auto", "native", "xla", "pallas"] = "auto"
     precision: Literal["float32", "bfloat16", "int8"] = "float32"
+    index: str = "exact"
     deadline_ms: int = 0
     call_deadline_ms: int = 5_000
     save_seconds: float = 300.0

@@ -9,7 +9,6 @@ import numpy as np
 
 from xfast.events import AccountState
 from xfast.feed.page import FeedItem, FeedPage, score_terms
-from xfast.ids import as_uint64
 from xfast.mixer.embedded.models import fit_sequence
 from xfast.mixer.home import Explained, Page
 from xfast.mixer.query import ScoredPostsQuery
@@ -203,23 +202,21 @@ def _retrieval_notes(network: Network, query: ScoredPostsQuery, post_id: int, fo
     """Where a post that no source brought stands in the corpus."""
     if follows:
         return ["Thunder takes the newest posts of each followed author, up to its caps"]
-    if not network.corpus.vectors(as_uint64([post_id]))[1][0]:
-        return ["it is not in the corpus that retrieval searches (reposts and old posts are not)"]
+    if not network.corpus.holds(post_id):
+        return ["it is not in the corpus that retrieval searches (reposts, old and protected posts are not)"]
     place = _place(network, query, post_id)
-    if place is None:
-        return ["it is in the corpus, but hidden from strangers"]
     limit = query.params.phoenix_max_results
     return [f"retrieval ranks it {place:,} of {len(network.corpus):,} for this viewer and takes {limit:,}"]
 
 
-def _place(network: Network, query: ScoredPostsQuery, post_id: int) -> int | None:
+def _place(network: Network, query: ScoredPostsQuery, post_id: int) -> int:
     """The post's place, from 1, when the whole corpus is searched for the viewer."""
-    params, corpus = query.params, network.corpus
+    params, retriever = query.params, network.corpus.retriever.pinned()
     options = HistoryOptions(
         max_length=params.max_seq_length_retrieval,
         aggregation=Aggregation.parse(params.phoenix_retrieval_aggregation_type, Aggregation.DENSE),
     )
     history = network.store.histories([query.user_id], options, now_ms=query.request_time_ms)[0].engagements()
-    vector = corpus.encode(fit_sequence(history, corpus.config.num_actions), keep="newest")
-    found = np.flatnonzero(corpus.search(vector, len(corpus)).post_ids == np.uint64(post_id))
-    return int(found[0]) + 1 if len(found) else None
+    vector = retriever.encode(fit_sequence(history, retriever.config.num_actions), keep="newest")
+    better = retriever.search(vector, max(retriever.size, 1)).post_ids
+    return int(np.argmax(better == np.uint64(post_id))) + 1

@@ -169,7 +169,7 @@ class Network:
             self._apply_to_thunder(few)
         self.discovery.apply(batch)
         if len(few):
-            self.corpus.apply(few, self.clock.ms())
+            self.corpus.apply(few)
             self._learn_states(few)
         return applied
 
@@ -260,7 +260,7 @@ class Network:
         with self._lock:
             self._next_trim = self.clock.monotonic() + 60.0
             self.thunder.trim()
-            self.corpus.expire(self.clock.ms())
+            self.corpus.tick()
             self.store.trim(
                 now_ms=self.clock.ms(),
                 impressions_ms=keep.impressions_days * _DAY_MS or forever,
@@ -293,9 +293,11 @@ class Network:
                 self.log.append(mark.to_bytes())
             receipt = self.store.erase(user_id, now_ms=now)
             self.thunder.set_account_state([user_id], "erased")
-            posts = {"corpus": self.corpus.forget([user_id]), "discovery": self.discovery.forget([user_id])}
-            for part in (self.corpus, self.discovery):
-                part.set_states({user_id: int(AccountState.ERASED)})
+            posts = {
+                "corpus": self.corpus.forget([user_id], time_ms=now),
+                "discovery": self.discovery.forget([user_id]),
+            }
+            self.discovery.set_states({user_id: int(AccountState.ERASED)})
             log_events, files = self._compact([user_id])
             return Erased(user_id, now, receipt, log_events, posts, files)
 
