@@ -47,7 +47,7 @@ async def test_the_example_serves(town: Town, monkeypatch: pytest.MonkeyPatch) -
         assert (reply.status_code, reply.json()) == (200, {"engagement": 1})
         assert len((await client.get("/users/7/feed")).json()["items"]) == 35
         assert (await client.get("/users/nobody/feed")).status_code == 422
-    assert town.feed.network.store.counts([int(liked)]).favorites.tolist() == [1]
+        assert town.feed.network.store.counts([int(liked)]).favorites.tolist() == [1]
 
 
 def test_importing_xfast_imports_nothing_heavy() -> None:

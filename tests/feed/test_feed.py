@@ -167,7 +167,9 @@ def test_explanations_as_json(demo: Feed, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_ads_stand_between_the_posts(demo: Feed) -> None:
-    viewer = typical_viewer(demo)
+    # Somebody whom no other test serves: suggestions and ads rest after they were shown.
+    following = demo.network.store.users(demo.users).following
+    viewer = next(int(user) for user in demo.users[following >= 30] if user != typical_viewer(demo))
     page = demo.for_you(viewer)
     kinds = [item.kind for item in page.timeline]
     assert kinds.count("post") == len(page) == 35

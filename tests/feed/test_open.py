@@ -188,6 +188,9 @@ async def test_async_twins(write_config: Write) -> None:
         assert [len(page) for page in pages] == [5] * 8
         assert [item.author_id for item in await feed.following_async(VIEWER)] == [FRIEND]
         assert (await feed.explain_async(VIEWER, 1_001)).status == "shown"
+        stats = feed.stats()
+        assert stats["corpus"]["size"] == stats["thunder"]["posts"] == stats["discovery"]["posts"] == 20
+        assert stats["log"]["end"] == 21
         assert (await feed.erase_async(FRIEND)).store.rows["posts"] == 1
     with pytest.raises(SnapshotError):
         await feed.ingest_async(posts)

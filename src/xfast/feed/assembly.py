@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +18,7 @@ from xfast.feed.network import Network, position_in
 from xfast.mixer.embedded import Campaign, CampaignAds, Discovery, MemorySink, StaticPrompts, embedded_collaborators
 from xfast.mixer.home import HomeMixer
 from xfast.mixer.params import Params
-from xfast.mixer.pipelines import MixerSettings
+from xfast.mixer.pipelines import Collaborators, MixerSettings
 from xfast.mixer.quirks import Quirks
 from xfast.phoenix import Ranker
 from xfast.phoenix.artifacts import Tower
@@ -70,10 +72,26 @@ class _Vectors:
 
 
 def assemble(
-    config: FeedConfig, ranker: Tower, retrieval: Tower, *, campaigns: Sequence[Campaign] | None = None
+    config: FeedConfig,
+    ranker: Tower,
+    retrieval: Tower,
+    *,
+    campaigns: Sequence[Campaign] | None = None,
+    collaborators: Mapping[str, Any] | None = None,
 ) -> Parts:
-    """Open stores and log, start the models, replay what memory has lost, and put the mixer on top."""
+    """Open stores and log, start the models, replay what memory has lost, and put the mixer on top.
+
+    Raises
+    ------
+    ConfigurationError
+        A collaborator that the mixer does not know.
+    """
     params = config.parameters()
+    own = dict(collaborators or {})
+    if unknown := set(own) - {item.name for item in fields(Collaborators)}:
+        name = min(unknown)
+        close = get_close_matches(name, [item.name for item in fields(Collaborators)], n=1, cutoff=0.5)
+        raise ConfigurationError(f"unknown collaborator {name}" + (f", did you mean {close[0]}?" if close else ""))
     clock: FeedClock = LiveClock() if config.clock == "system" else ReplayClock()
     ads = _ads(config, campaigns)
     model = Ranker(ranker, engine=config.engine, precision=config.precision)
@@ -88,7 +106,7 @@ def assemble(
     network = _network(config, params, clock, corpus)
     try:
         network.recover()
-        collaborators = embedded_collaborators(
+        parts = embedded_collaborators(
             network.store,
             network.thunder,
             rankers={"*": model},
@@ -97,9 +115,8 @@ def assemble(
             params=params,
             quirks=config.quirks,
             embeddings=_Vectors(network),
-            ads=ads,
-            prompts=StaticPrompts(config.prompts),
             clock=clock.ms,
+            **{"ads": ads, "prompts": StaticPrompts(config.prompts), **own},
         )
         settings = MixerSettings(
             quirks=config.quirks,
@@ -108,10 +125,10 @@ def assemble(
             deadline_ms=config.deadline_ms or None,
             clock=clock.ms,
         )
-        silent = replace(collaborators, post_cache=_Forgetful(), ads=CampaignAds(()), sink=MemorySink(1))
+        silent = replace(parts, post_cache=_Forgetful(), ads=CampaignAds(()), sink=MemorySink(1))
         return Parts(
             network,
-            HomeMixer(collaborators, settings),
+            HomeMixer(parts, settings),
             HomeMixer(silent, replace(settings, production=False)),
             params,
             config.quirks,

@@ -9,9 +9,9 @@ import numpy as np
 
 from xfast.events import AccountState
 from xfast.feed.page import FeedItem, FeedPage, score_terms
-from xfast.mixer.embedded.models import fit_sequence
 from xfast.mixer.home import Explained, Page
 from xfast.mixer.query import ScoredPostsQuery
+from xfast.phoenix.clusters import fit_sequence
 from xfast.stores import Aggregation, HistoryOptions, Relation
 
 if TYPE_CHECKING:

@@ -54,13 +54,16 @@ class Feed:
     # Making one -------------------------------------------------------------------------------------------------------
 
     @classmethod
-    def open(cls, path: str | Path) -> Self:
+    def open(cls, path: str | Path, *, collaborators: Mapping[str, Any] | None = None) -> Self:
         """Open the feed that a ``feed.toml`` describes (docs/feed.md lists its keys), where its last run left it.
 
         Parameters
         ----------
         path
             The file, or the folder that holds it.
+        collaborators
+            Own parts instead of the embedded ones, by field of :class:`xfast.mixer.Collaborators`: an ad index, a
+            visibility service, a ranking model elsewhere, …
 
         Raises
         ------
@@ -71,18 +74,18 @@ class Feed:
         StoreError, SnapshotError
             The store cannot be reached; the log or the snapshots are damaged or in use by another process.
         """
-        return cls.from_config(FeedConfig.load(path))
+        return cls.from_config(FeedConfig.load(path), collaborators=collaborators)
 
     @classmethod
-    def from_config(cls, config: FeedConfig) -> Self:
-        """Open a feed without a file."""
+    def from_config(cls, config: FeedConfig, *, collaborators: Mapping[str, Any] | None = None) -> Self:
+        """Open a feed without a file; see :meth:`open`."""
         models = load_artifacts(config.models)
-        return cls(assemble(config, models.ranker, models.retrieval))
+        return cls(assemble(config, models.ranker, models.retrieval, collaborators=collaborators))
 
     @classmethod
-    async def open_async(cls, path: str | Path) -> Self:
+    async def open_async(cls, path: str | Path, *, collaborators: Mapping[str, Any] | None = None) -> Self:
         """:meth:`open`, in a worker thread."""
-        return await asyncio.to_thread(cls.open, path)
+        return await asyncio.to_thread(cls.open, path, collaborators=collaborators)
 
     @classmethod
     def in_memory(
@@ -94,6 +97,7 @@ class Feed:
         params: Mapping[str, Any] | None = None,
         campaigns: Sequence[Campaign] = (),
         clock: Literal["system", "replay"] = "replay",
+        collaborators: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> Self:
         """A feed that ends with the process.
@@ -110,11 +114,13 @@ class Feed:
             Ads.
         clock
             ``replay``: it is as late as the newest event.
+        collaborators
+            As for :meth:`open`.
         options
             Other fields of :class:`~xfast.feed.FeedConfig`.
         """
         config = FeedConfig(models=Path(), params=dict(params or {}), clock=clock, **options)
-        feed = cls(assemble(config, ranker, retrieval, campaigns=campaigns))
+        feed = cls(assemble(config, ranker, retrieval, campaigns=campaigns, collaborators=collaborators))
         feed.ingest(events)
         return feed
 
@@ -332,6 +338,21 @@ class Feed:
         return self._parts.mixer.query(user, limit=limit, params=overrides, **fields)
 
     # Keeping ----------------------------------------------------------------------------------------------------------
+
+    def stats(self) -> dict[str, Mapping[str, Any]]:
+        """Sizes, totals and delays of the parts: ``thunder``, ``corpus`` (with the seconds from a post's event until it
+        could be found), ``discovery``, ``store`` (its cache), ``log``.
+        """
+        network = self.network
+        log = network.log
+        cache = network.store.cache_stats()
+        return {
+            "thunder": network.thunder.stats(),
+            "corpus": network.corpus.builder.stats(),
+            "discovery": {"posts": len(network.discovery)},
+            "store": {"cache_hits": cache.hits, "cache_misses": cache.misses},
+            "log": {} if log is None else {"end": log.end, "durable": log.durable, "bytes": log.bytes()},
+        }
 
     def save(self) -> None:
         """Write a snapshot now; a feed that is opened later starts faster."""

@@ -133,13 +133,14 @@ class PromptItem:
 
 @dataclass(frozen=True)
 class PushedItem:
-    """The post of a tapped notification, on top."""
+    """The post of a tapped notification, on top, and who replied to it."""
 
     position: int
     post_id: int
     author_id: int
     author: str
     text: str
+    repliers: tuple[str, ...] = ()
 
     kind = "pushed"
 
@@ -240,7 +241,8 @@ def build_page(user_id: int, page: Page, store: Store, request_id: int = 0) -> F
         elif isinstance(item, mixed.PushToHomePost):
             text = str(store.posts([item.tweet_id]).text[0])
             author = names.get(item.author_id, str(item.author_id))
-            timeline.append(PushedItem(position, item.tweet_id, item.author_id, author, text))
+            repliers = tuple(names.get(user, str(user)) for user in item.facepile)
+            timeline.append(PushedItem(position, item.tweet_id, item.author_id, author, text, repliers))
     return FeedPage(
         user_id,
         items,
@@ -312,8 +314,10 @@ def _names(page: Page, store: Store) -> dict[int, str]:
         if isinstance(item, mixed.ScoredPost):
             names.update(item.screen_names)
             wanted.update(user for user in (item.author_id, item.retweeted_user_id) if user)
-        elif isinstance(item, AdInfo | mixed.PushToHomePost):
+        elif isinstance(item, AdInfo):
             wanted.add(item.author_id)
+        elif isinstance(item, mixed.PushToHomePost):
+            wanted.update((item.author_id, *item.facepile))
         elif isinstance(item, mixed.WhoToFollowModule):
             wanted.update(user.user_id for user in item.users)
     missing = sorted(wanted - names.keys() - {0})

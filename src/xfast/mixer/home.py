@@ -151,6 +151,7 @@ class HomeMixer:
 
     def close(self) -> None:
         """Finish side effects and stop background threads."""
+        self.for_you_feed.settle(self.scored_posts)
         self.for_you_feed.close()
         self.scored_posts.close()
 

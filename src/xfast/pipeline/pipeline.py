@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -320,13 +320,20 @@ class Pipeline(Generic[Q, B]):
     # -- side effects -------------------------------------------------------------------------------------------------
 
     async def drain(self) -> None:
-        """Wait until the side effects started from this event loop are done."""
+        """Wait for the side effects that this event loop has started so far."""
         await self._background.drain()
 
-    def settle(self) -> None:
-        """Wait for the side effects of earlier :meth:`run` calls; the pipeline stays usable."""
+    def settle(self, *inner: Pipeline[Any, Any]) -> None:
+        """Wait for the side effects of earlier :meth:`run` calls; the pipeline stays usable.
+
+        Parameters
+        ----------
+        inner
+            Pipelines that this one's components execute, whose side effects therefore run in its loop.
+        """
         if self._runtime is not None and self._runtime.pid == os.getpid():
-            self._runtime.call(self.drain())
+            for pipeline in (*inner, self):
+                self._runtime.call(pipeline.drain())
 
     def close(self) -> None:
         """Finish the side effects of :meth:`run` and stop the background thread and workers."""

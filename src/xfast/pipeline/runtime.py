@@ -94,7 +94,9 @@ class SideEffects:
                 _log.log(level, "side effect %s of %s failed: %s", call.component.name, self.name, error)
 
     async def drain(self) -> None:
-        """Wait until the side effects started from this event loop are done."""
+        """Wait for the side effects that this event loop has started so far.
+
+        Later ones are not waited for, so that this ends under load, too.
+        """
         loop = asyncio.get_running_loop()
-        while tasks := [task for task in self._tasks if task.get_loop() is loop]:
-            await asyncio.gather(*tasks)
+        await asyncio.gather(*(task for task in list(self._tasks) if task.get_loop() is loop))
