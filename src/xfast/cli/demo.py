@@ -89,6 +89,8 @@ def print_page(screen: Console, feed: Feed, page: FeedPage) -> None:
 def _print_viewer(screen: Console, feed: Feed, page: FeedPage) -> None:
     from rich.markup import escape
 
+    from xfast.cli.screen import clipped
+
     profile = feed.network.store.users([page.user_id])
     name = str(profile.screen_name[0]) or str(page.user_id)
     screen.print(f"viewer [bold]@{escape(name)}[/] · follows {int(profile.following[0])}")
@@ -98,7 +100,7 @@ def _print_viewer(screen: Console, feed: Feed, page: FeedPage) -> None:
     gone = ", ".join(f"{name} {count}" for name, count in counts.most_common())
     screen.print(f"[dim]{page.candidates:,} candidates, removed by filters: {gone or 'none'}[/]")
     for failure in page.failures:
-        screen.print(f"[red]failed: {escape(failure)}[/]")
+        screen.print(f"[red]failed: {escape(clipped(failure, screen.width - 8))}[/]")
 
 
 def _print_post(screen: Console, item: FeedItem) -> None:
