@@ -32,7 +32,7 @@ def opened(file: Path) -> Town:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('campains = "x"', "unknown key campains, did you mean campaigns?"),
+        ('campaignz = "x"', "unknown key campaignz, did you mean campaigns?"),
         ("[log]\nfsynk = 3", "unknown key log.fsynk, did you mean log.fsync?"),
         ('[log]\nfsync = "often"', "log.fsync is 'often', must be one of always, interval, never"),
         ("[params]\nFavoritWeight = 1", "unknown parameter 'FavoritWeight', did you mean FavoriteWeight"),
