@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BASE ?= HEAD~1
+# Which benchmarks `make bench` and `make bench-compare` run: a regular expression over module.Class.method.
+BENCH ?= .
 BIN := $(VENV)/bin
 PY := $(BIN)/python
 # `jobs` is what ninja uses; sanitiser builds and wheels share the same two cores.
@@ -17,7 +19,7 @@ help:
 	@echo "make test          the whole suite, lean (make services first for Kafka and PostgreSQL)"
 	@echo "make test-all      test, sanitizers, wheel check, benchmark smoke run"
 	@echo "make lint          ruff, mypy --strict, clang-format, codespell"
-	@echo "make bench         asv, quick;  make bench-compare BASE=REV  compares two commits"
+	@echo "make bench         asv, quick;  make bench-compare BASE=REV  compares two commits (BENCH=REGEX chooses)"
 	@echo "make services      install and start Kafka and PostgreSQL for the tests;  make services-stop"
 	@echo "make soak          long crash, load and fuzz runs;  make quality  training on MovieLens (DATA=DIR)"
 
@@ -91,7 +93,7 @@ wheel-check: dev
 soak: dev
 	$(PY) -m pytest -q -rA -m soak $(PYTEST_ARGS)
 
-# Trains on MovieLens-100K (about a quarter of an hour on two idle cores) and rewrites the tables of docs/quality.md.
+# Trains on MovieLens-100K (about ten minutes on two cores) and rewrites the tables of docs/quality.md.
 quality: dev
 	$(if $(DATA),,$(error make quality needs the folder of MovieLens-100K: make quality DATA=DIR))
 	$(PY) -m scripts.quality --data $(DATA) --out build/quality.json --page docs/quality.md
@@ -99,11 +101,11 @@ quality: dev
 # --- measure -------------------------------------------------------------------------------------------------------
 bench: dev
 	$(BIN)/asv machine --yes > /dev/null
-	$(BIN)/asv run -E existing:$(abspath $(PY)) --quick --show-stderr --set-commit-hash $$(git rev-parse HEAD)
+	$(BIN)/asv run -E existing:$(abspath $(PY)) --quick --show-stderr --bench "$(BENCH)" --set-commit-hash $$(git rev-parse HEAD)
 
 bench-compare: dev
 	$(BIN)/asv machine --yes > /dev/null
-	-$(BIN)/asv continuous --factor 1.3 -a rounds=1 -a repeat=3 $(BASE) HEAD
+	-$(BIN)/asv continuous --factor 1.3 --bench "$(BENCH)" -a rounds=1 -a repeat=3 $(BASE) HEAD
 	$(PY) benchmarks/report.py --base $$(git rev-parse $(BASE)) --head $$(git rev-parse HEAD) --out build/benchmarks.md
 	@echo "report: build/benchmarks.md"
 
