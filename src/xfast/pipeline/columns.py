@@ -367,6 +367,8 @@ class ColumnarBatch:
             fresh[name] = column if ok is None or ok.all() else self._merge(name, column, ok)
         batch = self._make({**self._columns, **fresh}, self._length)
         batch._base, batch._rows, batch._parts = self._base, self._rows, self._parts
+        # What was gathered or joined for these rows holds for both: a column that one of them writes is its own.
+        batch._cache = self._cache
         return batch
 
     def _merge(self, name: str, fresh: Column | Ragged, ok: Mask) -> Column | Ragged:
