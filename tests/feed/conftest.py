@@ -18,7 +18,7 @@ from xfast.phoenix import save_artifacts
 #: After the id from which posts need a policy review before ads may stand next to them (HOME_MIXER §10).
 NOW = 1_790_000_000_000
 VIEWER = (NOW - 900 * 86_400_000 - SNOWFLAKE_EPOCH_MS) << 22
-_MODELS = tiny_config(num_actions=49, num_continuous_actions=8, product_surface_vocab_size=16)
+MODEL_CONFIG = tiny_config(num_actions=49, num_continuous_actions=8, product_surface_vocab_size=16)
 
 
 @pytest.fixture(scope="session")
@@ -72,7 +72,7 @@ def make_town() -> Iterator[Callable[..., Town]]:
     feeds: list[Feed] = []
 
     def make(**options: Any) -> Town:
-        ranker, retrieval = random_tower(_MODELS), random_tower(_MODELS, "retrieval")
+        ranker, retrieval = random_tower(MODEL_CONFIG), random_tower(MODEL_CONFIG, "retrieval")
         feeds.append(Feed.in_memory(ranker, retrieval, [now_event()], **options))
         return Town(feeds[-1])
 
@@ -91,7 +91,7 @@ def town(make_town: Callable[..., Town]) -> Town:
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with two small random models."""
     folder = tmp_path_factory.mktemp("models")
-    save_artifacts(folder, ranker=random_tower(_MODELS), retrieval=random_tower(_MODELS, "retrieval"))
+    save_artifacts(folder, ranker=random_tower(MODEL_CONFIG), retrieval=random_tower(MODEL_CONFIG, "retrieval"))
     return folder
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.feed.conftest import MODEL_CONFIG
+from tests.phoenix.models import random_tower
 from xfast.cli.main import main
 from xfast.errors import ParameterError
 from xfast.feed import Feed, FeedItem, PromotedItem
@@ -116,6 +119,34 @@ def test_demo_network_is_the_one_the_models_know(demo: Feed) -> None:
     events = demo_network(0)
     assert len(events) > 100_000
     assert demo.now_ms == int(events.time_ms.max())
+
+
+def test_movielens_stands_at_its_last_rating(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Films do not age, studios are followed, ads stand between films; the models here are random."""
+    rng = np.random.default_rng(0)
+    rows = [
+        f"{user}\t{item}\t{int(rng.integers(3, 6))}\t{880_000_000 + user * 1_000 + item}"
+        for user in range(1, 15)
+        for item in rng.permutation(np.arange(1, 81))[:40].tolist()
+    ]
+    (tmp_path / "u.data").write_text("\n".join(rows) + "\n")
+    (tmp_path / "u.genre").write_text("Drama|0\nWar|1\n")
+    films = [f"{item}|Film {item} (1990)|01-Jan-1990||http://x|{item % 2}|{1 - item % 2}" for item in range(1, 81)]
+    (tmp_path / "u.item").write_text("\n".join(films) + "\n")
+    towers = random_tower(MODEL_CONFIG), random_tower(MODEL_CONFIG, "retrieval")
+    monkeypatch.setattr("xfast.feed.demo.train_models", lambda events, **options: towers)
+    said: list[str] = []
+    with Feed.movielens(tmp_path, on_progress=said.append) as feed:
+        page = feed.for_you(3, explain=True)
+        assert page.failures == [] and len(page) == 35
+        assert all(item.text.startswith("Film") for item in page)
+        assert {"for_you_in_network"} <= {item.source for item in page}
+        assert "promoted" in {item.kind for item in page.timeline}
+        rated = {int(row.split("\t")[1]) for row in rows if row.startswith("3\t")}
+        assert not {f"Film {number} (1990)" for number in rated} & {
+            item.text for item in page if item.source == "for_you_phoenix_retrieval"
+        }
+    assert any("feeding" in line for line in said)
 
 
 @pytest.fixture

@@ -111,7 +111,7 @@ def _print_post(screen: Console, item: FeedItem) -> None:
     badge = " [blue]✓[/]" if item.verified else ""
     screen.print(
         f"[bold]{item.rank:>3}[/]  [bold]@{escape(item.author)}[/]{badge}  {_SOURCES.get(item.source, item.source)}"
-        f"  [dim]score[/] [bold]{item.score:.4f}[/]  [dim]{item.post_id}[/]"
+        f"  [dim]score[/] [bold]{item.score:#.4g}[/]  [dim]{item.post_id}[/]"
     )
     text = item.text or f"reposts @{item.reposted_author}"
     screen.print(f"     {escape(clipped(text, screen.width - 6))}")

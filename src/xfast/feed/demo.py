@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xfast.errors import ParameterError
-from xfast.events import AccountState, EventBatch, NetworkEvent, Post, Profile
+from xfast.events import AccountState, EventBatch, LabelCategory, NetworkEvent, Post, Profile
 from xfast.feed.feed import Feed
 from xfast.ids import snowflake
 from xfast.mixer.embedded import Campaign
@@ -131,7 +131,25 @@ def movielens_feed(folder: str | Path, *, on_progress: Say | None) -> Feed:
     say(str(data.report))
     ranker, retrieval = train_models(data.events, epochs=6, say=on_progress)
     # Films do not age: every one may be shown.
-    return _filled(data.events, ranker, retrieval, {**_PARAMS, "MAX_POST_AGE": _TEN_YEARS_S}, say)
+    events = EventBatch.concat([data.events, _suitable(data.events)])
+    return _filled(events, ranker, retrieval, {**_PARAMS, "MAX_POST_AGE": _TEN_YEARS_S}, say)
+
+
+def _suitable(events: EventBatch) -> EventBatch:
+    """Brand-safety labels: a film of the catalogue may stand next to an ad."""
+    posts = events.columns("post")
+    labels = [
+        EventBatch.of(
+            "label",
+            events.time_ms[posts.rows],
+            post_id=posts["post_id"],
+            label=[name] * len(posts.rows),
+            category=LabelCategory.BRAND,
+            source=["demo"] * len(posts.rows),
+        )
+        for name in ("GROK_SFA", "PTOS_REVIEWED")
+    ]
+    return EventBatch.concat(labels)
 
 
 def _filled(events: EventBatch, ranker: Tower, retrieval: Tower, params: dict[str, object], say: Say) -> Feed:
