@@ -96,6 +96,18 @@ def test_a_page_is_not_served_twice_unless_it_leaves_no_trace(town: Town) -> Non
     assert first == {item.post_id for item in quiet} and not first & second
 
 
+def test_who_is_not_on_the_page_learns_the_place(town: Town) -> None:
+    for index in range(60):
+        town.post(1_000 + index)
+    plain = {"EnableVMRanker": False}
+    page = town.feed.for_you(VIEWER, remember=False, params=plain)
+    everything = set(town.feed.network.store.posts_by(list(range(1_000, 1_060))).values.tolist())
+    (post, *_) = everything - {item.post_id for item in page}
+    found = town.feed.explain(VIEWER, post, params=plain)
+    assert found.status == "not selected" and found.item is None
+    assert "others scored higher: by score it is number" in found.summary and "of 60" in found.summary
+
+
 def test_following_shows_followed_authors_only(known: Town) -> None:
     page = known.feed.following(VIEWER, remember=False)
     assert {item.author_id for item in page} == {FRIEND}

@@ -131,9 +131,9 @@ def _print_story(screen: Console, found: Explanation, story: Story) -> None:
         f"× {story.terms[name]:.3f} {label}" for name, label in _FACTORS.items() if story.terms.get(name, 1.0) != 1
     ]
     total, offset = sum(weighted.values()), story.terms.get("weighted_score", 0.0)
-    line = f"  sum {total:+.4f} → {offset:#.4g} with its offset" + "".join(f"  {factor}" for factor in factors)
+    line = f"  sum {total:+.4f}, offset to {offset:#.4g}" + "".join(f" {factor}" for factor in factors)
     if story.score is not None:
-        line += f"  =  [bold]score {story.score:#.4g}[/]"
+        line += f" = [bold]score {story.score:#.4g}[/]"
     screen.print(line)
 
 

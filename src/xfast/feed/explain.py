@@ -137,6 +137,13 @@ def _story(each: Explained) -> Story:
     )
 
 
+def _place_by_score(waiting: list[Story], page: Page) -> tuple[int, int]:
+    """The best place of some candidates, from 1, among all that have a score, and how many have."""
+    scores = [score for each in page.candidates if (score := _final_score(each.trace.scores, {})) is not None]
+    best = max((story.score for story in waiting if story.score is not None), default=float("-inf"))
+    return 1 + sum(score > best for score in scores), len(scores)
+
+
 def _final_score(scores: tuple[tuple[str, dict[str, float]], ...], fields: dict[str, object]) -> float | None:
     found = fields.get("score")
     if isinstance(found, float):
@@ -159,10 +166,15 @@ def _verdict(
         return "shown", f"shown at place {item.rank} of {len(page.ranked)}{via}"
     waiting = [story for story in stories if not story.removed_by]
     if waiting:
-        best = min((place for story in waiting for _, place in story.ranks), default=0)
+        place, scored = _place_by_score(waiting, page)
+        why = (
+            "but others scored higher"
+            if place > len(page.ranked)
+            else "but the value model prefers posts that are less alike"
+        )
         return "not selected", (
-            f"a candidate that no filter removed, but others scored higher: the page has {len(page.ranked)} posts"
-            + (f", its best place was {best}" if best > len(page.ranked) else "")
+            f"a candidate that no filter removed, {why}: by score it is number {place} of {scored}, "
+            f"the page has {len(page.ranked)} posts"
         )
     if stories:
         # A duplicate is not the reason: what became of the first copy is.

@@ -24,4 +24,4 @@ class VFFilter(Filter[ScoredPostsQuery, CandidateBatch]):
 
     def reasons(self, query: ScoredPostsQuery, batch: CandidateBatch, removed: npt.NDArray[np.int64]) -> list[str]:
         values = batch.values("visibility_reason")[removed]
-        return [f"{reason.kind}{f' {reason.action}' if reason.action else ''}" for reason in values]
+        return [" ".join(part for part in (reason.kind, reason.action, reason.detail) if part) for reason in values]
