@@ -69,7 +69,7 @@ class InterestRetrieval:
     def _retrieve(self, request: RetrievalRequest) -> Retrieval:
         from xfast.phoenix import Candidates
 
-        retriever = model_of(self._retrievers, request.cluster)
+        retriever = model_of(self._retrievers, request.cluster).pinned()
         sequence = fit_sequence(request.sequence, retriever.config.num_actions)
         histories = [sequence]
         if len(sequence) > 1:

@@ -113,7 +113,7 @@ class LocalRetrieval:
         return await asyncio.to_thread(self._retrieve, request)
 
     def _retrieve(self, request: RetrievalRequest) -> Retrieval:
-        retriever = model_of(self._retrievers, request.cluster)
+        retriever = model_of(self._retrievers, request.cluster).pinned()
         sequence = fit_sequence(request.sequence, retriever.config.num_actions)
         hits = retriever.search(
             retriever.encode(sequence, keep="newest"),
