@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from tests.feed.conftest import NOW, VIEWER, Town, post_id
+from tests.feed.conftest import MODEL_CONFIG, NOW, VIEWER, Town, post_id
 from tests.phoenix.models import random_tower, tiny_config
 from xfast.actions import PROTO
 from xfast.errors import ConfigurationError
@@ -34,7 +36,7 @@ from xfast.feed import Feed, PromotedItem, PromptItem, PushedItem, SuggestionsIt
 from xfast.mixer.clients import AdInfo
 from xfast.mixer.embedded import Campaign, MemorySink
 from xfast.mixer.embedded.simple import DeclaredGender, TextPrompt
-from xfast.phoenix import Ranker
+from xfast.phoenix import Ranker, save_artifacts
 
 Make = Callable[..., Town]
 FRIEND = 100
@@ -71,6 +73,21 @@ class _Local:
 
     async def predict(self, request: Any) -> Any:
         return await self._inner.predict(request)
+
+
+def test_models_are_swapped_while_serving(town: Town, tmp_path: Path) -> None:
+    posts = strangers(town)
+    plain = {"EnableVMRanker": False}
+    before = town.shown(params=plain)
+    vectors = town.feed.network.corpus.retriever.contents().representations
+    towers = random_tower(MODEL_CONFIG, seed=7), random_tower(MODEL_CONFIG, "retrieval", seed=7)
+    save_artifacts(tmp_path, ranker=towers[0], retrieval=towers[1])
+    town.feed.swap(tmp_path)
+    after = town.shown(params=plain)
+    assert sorted(after) == sorted(before) == sorted(posts) and after != before
+    assert not np.allclose(town.feed.network.corpus.retriever.contents().representations, vectors)
+    late = town.post(5_000, "with the new model")
+    assert late in town.shown()
 
 
 def test_retrieval_and_its_interests_find(town: Town) -> None:

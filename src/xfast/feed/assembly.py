@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from typing import Any
@@ -15,7 +15,15 @@ from xfast.feed.clock import FeedClock, LiveClock, ReplayClock
 from xfast.feed.config import FeedConfig
 from xfast.feed.corpus import LiveCorpus
 from xfast.feed.network import Network, position_in
-from xfast.mixer.embedded import Campaign, CampaignAds, Discovery, MemorySink, StaticPrompts, embedded_collaborators
+from xfast.mixer.embedded import (
+    Campaign,
+    CampaignAds,
+    Discovery,
+    LocalRanker,
+    MemorySink,
+    StaticPrompts,
+    embedded_collaborators,
+)
 from xfast.mixer.home import HomeMixer
 from xfast.mixer.params import Params
 from xfast.mixer.pipelines import Collaborators, MixerSettings
@@ -41,6 +49,8 @@ class Parts:
         Serves pages and remembers them.
     quiet
         The same over the same parts, but writes nothing and books no ads.
+    swap
+        Change to another ranking and another retrieval model.
     """
 
     network: Network
@@ -48,6 +58,7 @@ class Parts:
     quiet: HomeMixer
     params: Params
     quirks: Quirks
+    swap: Callable[[Tower, Tower], None]
 
 
 class _Forgetful:
@@ -94,7 +105,7 @@ def assemble(
         raise ConfigurationError(f"unknown collaborator {name}" + (f", did you mean {close[0]}?" if close else ""))
     clock: FeedClock = LiveClock() if config.clock == "system" else ReplayClock()
     ads = _ads(config, campaigns)
-    model = Ranker(ranker, engine=config.engine, precision=config.precision)
+    local = LocalRanker({"*": Ranker(ranker, engine=config.engine, precision=config.precision)})
     corpus = LiveCorpus(
         retrieval,
         retention_seconds=params.max_post_age,
@@ -109,14 +120,14 @@ def assemble(
         parts = embedded_collaborators(
             network.store,
             network.thunder,
-            rankers={"*": model},
+            rankers={},
             retrievers={"*": corpus.retriever},
             discovery=network.discovery,
             params=params,
             quirks=config.quirks,
             embeddings=_Vectors(network),
             clock=clock.ms,
-            **{"ads": ads, "prompts": StaticPrompts(config.prompts), **own},
+            **{"ranker": local, "ads": ads, "prompts": StaticPrompts(config.prompts), **own},
         )
         settings = MixerSettings(
             quirks=config.quirks,
@@ -126,12 +137,19 @@ def assemble(
             clock=clock.ms,
         )
         silent = replace(parts, post_cache=_Forgetful(), ads=CampaignAds(()), sink=MemorySink(1))
+
+        def swap(ranking: Tower, finding: Tower) -> None:
+            fresh = Ranker(ranking, engine=config.engine, precision=config.precision)
+            corpus.builder.swap(finding)
+            local.swap("*", fresh)
+
         return Parts(
             network,
             HomeMixer(parts, settings),
             HomeMixer(silent, replace(settings, production=False)),
             params,
             config.quirks,
+            swap,
         )
     except BaseException:
         network.close()

@@ -339,6 +339,24 @@ class Feed:
 
     # Keeping ----------------------------------------------------------------------------------------------------------
 
+    def swap(self, models: str | Path) -> None:
+        """Change to other models while serving.
+
+        The old ones answer while the corpus is encoded anew; events go on being taken in. A feed.toml keeps naming the
+        old ones: change it, too.
+
+        Parameters
+        ----------
+        models
+            Folder or zip with ``ranker/`` and ``retrieval/``.
+        """
+        made = load_artifacts(models)
+        self._parts.swap(made.ranker, made.retrieval)
+
+    async def swap_async(self, models: str | Path) -> None:
+        """:meth:`swap`, in a worker thread."""
+        await asyncio.to_thread(self.swap, models)
+
     def stats(self) -> dict[str, Mapping[str, Any]]:
         """Sizes, totals and delays of the parts: ``thunder``, ``corpus`` (with the seconds from a post's event until it
         could be found), ``discovery``, ``store`` (its cache), ``log``.

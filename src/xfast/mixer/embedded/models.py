@@ -90,6 +90,10 @@ class LocalRanker:
     def __init__(self, rankers: Mapping[str, Ranker]) -> None:
         self._rankers = dict(rankers)
 
+    def swap(self, cluster: str, ranker: Ranker) -> None:
+        """Serve a cluster with another model from the next request on."""
+        self._rankers = {**self._rankers, cluster: ranker}
+
     async def predict(self, request: PredictRequest) -> Prediction:
         """Score each original post once."""
         return await asyncio.to_thread(self._predict, request)
