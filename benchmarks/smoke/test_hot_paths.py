@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import mixer, phoenix, text, thunder
+from benchmarks import mixer, text, thunder
+from benchmarks.phoenix_models import FAMILY, config, engagements, posts, tower
 from xfast.mixer.candidates import CandidateBatch
 from xfast.phoenix import Corpus, Ranker, Retriever, _native
 from xfast.phoenix.hashing import hash_ids
@@ -19,6 +20,7 @@ from xfast.sketch import MinHash, jaccard_column
 from xfast.text import KeywordMatcher
 
 RNG = np.random.default_rng(0)
+MINI = config(127)
 IDS = RNG.integers(-(2**63), 2**63 - 1, 100_000, np.int64)
 
 
@@ -38,31 +40,31 @@ def test_calibration_before(benchmark: Any) -> None:
 
 
 def test_hash_ids(benchmark: Any) -> None:
-    assert benchmark(hash_ids, IDS, phoenix._FAMILY, 1_000_000).shape == (100_000, 2)
+    assert benchmark(hash_ids, IDS, FAMILY, 1_000_000).shape == (100_000, 2)
 
 
 def test_encode_viewer(benchmark: Any) -> None:
-    ranker, viewer = Ranker(phoenix.random_tower("ranker"), engine="native"), phoenix.viewer(127)
+    ranker, viewer = Ranker(tower(MINI), engine="native"), engagements(127)
     assert benchmark(ranker.encode, viewer).num_valid == 128
 
 
 def test_score_64_candidates(benchmark: Any) -> None:
-    ranker, some = Ranker(phoenix.random_tower("ranker"), engine="native"), phoenix.candidates(64)
-    context = ranker.encode(phoenix.viewer(127))
+    ranker, some = Ranker(tower(MINI), engine="native"), posts(64)
+    context = ranker.encode(engagements(127))
     assert len(benchmark(ranker.score, context, some)) == 64
 
 
 def test_user_tower(benchmark: Any) -> None:
-    retriever = Retriever(phoenix.random_tower("retrieval"), engine="native")
-    assert benchmark(retriever.encode, phoenix.viewer(127)).shape == (128,)
+    retriever = Retriever(tower(MINI, "retrieval"), engine="native")
+    assert benchmark(retriever.encode, engagements(127)).shape == (128,)
 
 
 def test_search_50_000_posts(benchmark: Any) -> None:
     vectors = RNG.standard_normal((50_000, 128), np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     ids = np.arange(1, 50_001, dtype=np.uint64)
-    retriever = Retriever(phoenix.random_tower("retrieval"), Corpus(ids, ids, vectors), engine="native")
-    user = retriever.encode(phoenix.viewer(127))
+    retriever = Retriever(tower(MINI, "retrieval"), Corpus(ids, ids, vectors), engine="native")
+    user = retriever.encode(engagements(127))
     assert len(benchmark(retriever.search, user, 200)) == 200
 
 
@@ -85,8 +87,8 @@ def test_fourteen_filters(benchmark: Any) -> None:
 
 
 def test_muted_keywords(benchmark: Any) -> None:
-    matcher, posts = KeywordMatcher(text.make_keywords(185)), text.make_posts(2_000)
-    assert benchmark(matcher.match, posts).any()
+    matcher, column = KeywordMatcher(text.make_keywords(185)), text.make_posts(2_000)
+    assert benchmark(matcher.match, column).any()
 
 
 def test_minhash_signature(benchmark: Any) -> None:
