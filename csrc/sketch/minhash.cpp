@@ -16,15 +16,16 @@ constexpr std::size_t kChunk = 512;  // ids hashed at a time; hashes and ids sta
 struct Kernels {
   decltype(&scalar::mix_xor) mix_xor;
   decltype(&scalar::mix_add) mix_add;
+  decltype(&scalar::largest) largest;
   decltype(&scalar::equal_positions) equal_positions;
 };
 
 Kernels choose() {
 #if defined(__x86_64__)
-  if (current_isa() >= Isa::avx512) return {avx512::mix_xor, avx512::mix_add, avx512::equal_positions};
-  if (current_isa() >= Isa::avx2) return {avx2::mix_xor, avx2::mix_add, avx2::equal_positions};
+  if (current_isa() >= Isa::avx512) return {avx512::mix_xor, avx512::mix_add, avx512::largest, avx512::equal_positions};
+  if (current_isa() >= Isa::avx2) return {avx2::mix_xor, avx2::mix_add, avx2::largest, avx2::equal_positions};
 #endif
-  return {scalar::mix_xor, scalar::mix_add, scalar::equal_positions};
+  return {scalar::mix_xor, scalar::mix_add, scalar::largest, scalar::equal_positions};
 }
 
 const Kernels& kernels() {
@@ -46,7 +47,7 @@ void minhash_add(const std::uint64_t* ids, std::size_t count, std::uint64_t seed
     // A round matters until every bin holds a throw of an earlier one; the second K rounds fill bin after bin, so the
     // loop ends. The last throw that counts is the largest bin.
     for (std::uint64_t round = 0; round < 2 * positions; ++round) {
-      if (round > 0 && *std::max_element(bins, bins + positions) >> kRoundShift < round) break;
+      if (round > 0 && run.largest(bins, positions) >> kRoundShift < round) break;
       const std::uint64_t tag = round << kRoundShift;
       run.mix_add(hashes, size, round * 0x9E3779B97F4A7C15ull, throws);
       if (round < positions) {

@@ -16,6 +16,13 @@ void mix_add(const std::uint64_t* in, std::size_t count, std::uint64_t step, std
   for (std::size_t i = 0; i < count; ++i) out[i] = mix64(in[i] + step);
 }
 
+std::uint64_t largest(const std::uint64_t* values, std::size_t count) {
+  // std::max_element returns a place and is therefore not vectorised.
+  std::uint64_t most = 0;
+  for (std::size_t i = 0; i < count; ++i) most = values[i] > most ? values[i] : most;
+  return most;
+}
+
 void equal_positions(const std::uint32_t* one, const std::uint32_t* column, std::size_t rows, std::size_t positions,
                      std::uint32_t* counts) {
   for (std::size_t row = 0; row < rows; ++row, column += positions) {

@@ -10,6 +10,7 @@
   void mix_xor(const std::uint64_t* in, std::size_t count, std::uint64_t flip, std::uint64_t* out);                    \
   /* out[i] = mix64(in[i] + step) */                                                                                   \
   void mix_add(const std::uint64_t* in, std::size_t count, std::uint64_t step, std::uint64_t* out);                    \
+  std::uint64_t largest(const std::uint64_t* values, std::size_t count);                                               \
   void equal_positions(const std::uint32_t* one, const std::uint32_t* column, std::size_t rows, std::size_t positions, \
                        std::uint32_t* counts);                                                                         \
   }
