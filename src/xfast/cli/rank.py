@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("corpus-file", type=Path, metavar="FILE", help="posts to rank (default: the artifacts' corpus)")
     add("top-k-retrieval", type=_count, default=200, metavar="N", help="posts to retrieve (default: 200)")
     add("top-k-display", type=_count, default=30, metavar="N", help="posts to show (default: 30)")
+    add("engine", choices=("auto", "native", "xla"), default="auto", help="what runs the models (default: auto)")
     add("precision", choices=("float32", "bfloat16"), default="float32", help="what to compute in (default: float32)")
     add("all-actions", action="store_true", help="list every predicted probability below the table")
     add("json", action="store_true", help="print JSON, every probability included")
@@ -66,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
         engagements=engagements,
         corpus=corpus,
         top_k=args.top_k_retrieval,
+        engine=args.engine,
         precision=args.precision,
         progress=progress,
     )

@@ -86,6 +86,7 @@ def run_pipeline(
     engagements: Engagements | None = None,
     corpus: Corpus | None = None,
     top_k: int = 200,
+    engine: Any = "auto",
     precision: Any = "float32",
     progress: Callable[[str], None] = lambda text: None,
 ) -> PipelineResult:
@@ -102,6 +103,8 @@ def run_pipeline(
         The viewer and the posts.
     top_k
         How many posts to retrieve; at most all.
+    engine
+        What runs the models, as for :class:`~xfast.phoenix.ranker.Ranker`.
     precision
         float32, or bfloat16 as the published pipeline computes.
     progress
@@ -115,13 +118,13 @@ def run_pipeline(
         corpus = artifacts.corpus
     shape = artifacts.retrieval.config
     progress("encoding the viewer")
-    retriever = Retriever(artifacts.retrieval, corpus, precision=precision)
+    retriever = Retriever(artifacts.retrieval, corpus, engine=engine, precision=precision)
     user = retriever.encode(engagements)
     progress(f"searching {len(corpus):,} posts")
     hits = retriever.search(user, top_k)
     progress(f"ranking {len(hits):,} posts")
     lengths = {key: getattr(shape, key) for key in ("history_seq_len", "candidate_seq_len")}
-    ranker = Ranker(artifacts.ranker, precision=precision, config_overrides=lengths)
+    ranker = Ranker(artifacts.ranker, engine=engine, precision=precision, config_overrides=lengths)
     slots = np.arange(len(hits), dtype=np.int32) % shape.candidate_seq_len
     scores = ranker.score(ranker.encode(engagements), Candidates(hits.post_ids, hits.author_ids, slots=slots))
     if not np.isfinite(scores.logits).all():
