@@ -9,6 +9,7 @@
 #include <string>
 #include <utility>
 
+#include "common/pages.h"
 #include "common/thread_pool.h"
 #include "retrieval/filter.h"
 #include "retrieval/rows.h"
@@ -51,23 +52,23 @@ double dot(const float* a, const float* b, std::size_t dim) {
 struct Segment {
   Posts posts;
   std::size_t groups = 0, blocks = 0;
-  std::vector<std::uint8_t> bytes;
+  LongBuffer bytes;  // each 128 more than the number it stands for
   std::vector<float> scale;
   double longest = 0;  // of its rows
   double rest = 0;     // longest quantisation rest
 
   // Rows are numbered from `known` on in error messages: the ones before have been checked when they came.
   Segment(Posts source, std::size_t dim, Quantise quantise, std::size_t threads, std::size_t known = 0)
-      : posts(std::move(source)) {
+      : posts(std::move(source)),
+        groups((dim + 3) / 4),
+        blocks((posts.vectors.count + kBlockRows - 1) / kBlockRows),
+        bytes(blocks * groups * kBlockRows * 4) {
     const std::size_t count = posts.vectors.count;
     if (count > std::numeric_limits<std::uint32_t>::max() - kBlockRows)
       throw std::invalid_argument("one append takes fewer than 2^32 rows");
     if (posts.post_ids.size() != count || posts.author_ids.size() != count ||
         posts.topics.size() != count * posts.topics_per_row)
       throw std::invalid_argument("ids and topics must have as many rows as the vectors");
-    groups = (dim + 3) / 4;
-    blocks = (count + kBlockRows - 1) / kBlockRows;
-    bytes.assign(blocks * groups * kBlockRows * 4, 128);
     scale.assign(blocks * kBlockRows, 0.0f);
     struct Extent {
       double longest = 0, rest = 0;
@@ -127,7 +128,8 @@ struct Index::State {
 
 Index::Index(std::size_t dim, Isa isa, std::size_t threads)
     : dim_(dim), isa_(isa), threads_(threads), state_(std::make_shared<State>()) {
-  if (dim == 0) throw std::invalid_argument("dim is 0, must be at least 1");
+  // 255 * 127 * dim must fit the scan's 32-bit sums.
+  if (dim == 0 || dim > 65536) throw std::invalid_argument("dim is " + std::to_string(dim) + ", must be in [1, 65536]");
   if (threads == 0) throw std::invalid_argument("threads is 0, must be at least 1");
   if (isa > detected_isa()) throw std::invalid_argument("this processor lacks the instruction set that was asked for");
 }

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from prometheus_client import CollectorRegistry
 
 from tests.phoenix.models import random_tower, tiny_config
 from xfast.errors import ParameterError
@@ -245,6 +246,11 @@ def test_following_a_source_within_two_seconds() -> None:
     stats = builder.stats()
     assert stats["total_malformed"] == 1
     assert found(retriever) == {i for i in range(2, 101) if i % 3 != 1}
+    registry = CollectorRegistry()
+    registry.register(builder)  # type: ignore[arg-type]
+    assert registry.get_sample_value("xfast_corpus", {"what": "size"}) == 66
+    assert registry.get_sample_value("xfast_corpus_events_total", {"what": "added"}) == 100
+    assert registry.get_sample_value("xfast_corpus_delay_seconds", {"what": "gone", "quantile": "max"}) is not None
     assert 0 <= stats["found_max"] < 2
     assert 0 <= stats["gone_max"] < 1
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.phoenix.models import random_candidates, random_engagements, random_tower, tiny_config
 from xfast.errors import ArtifactError, ParameterError
 from xfast.phoenix import Corpus, Retriever
+from xfast.phoenix.quantization import quantize_corpus
 from xfast.phoenix.search import ExactIndex
 
 CONFIG = tiny_config()
@@ -133,3 +134,71 @@ def test_bad_arguments_are_named() -> None:
 
 def test_an_empty_corpus_finds_nothing() -> None:
     assert len(Retriever(TOWER, _corpus(np.zeros((0, 8), np.float32))).search(np.ones(8), 3)) == 0
+
+
+@given(
+    dtype=st.sampled_from([np.float32, np.float16, ml_dtypes.bfloat16]),
+    topics=st.sampled_from([None, 1, 3]),
+    seed=st.integers(0, 2**32),
+    turns=st.integers(1, 6),
+)
+def test_a_changing_corpus_equals_one_made_of_what_is_left(
+    dtype: Any, topics: int | None, seed: int, turns: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    retriever = Retriever(TOWER, Corpus.empty(8))
+    kept: list[tuple[int, int, np.ndarray, tuple[int, ...]]] = []
+    for turn in range(turns):
+        size = int(rng.integers(0, 30))
+        vectors = rng.integers(-3, 4, (size, 8)).astype(dtype)
+        ids = np.arange(100 * turn, 100 * turn + size, dtype=np.uint64)
+        own = None if topics is None else rng.integers(0, 5, (size, topics))
+        retriever.append(Corpus(ids, ids % np.uint64(7), vectors, topic_ids=own))
+        of_row = [()] * size if own is None else [tuple(row) for row in own.tolist()]
+        kept += list(zip(ids.tolist(), (ids % np.uint64(7)).tolist(), vectors, of_row, strict=True))
+        posts, author = rng.integers(0, 100 * turns, 5).astype(np.uint64), rng.integers(0, 20)
+        left = [row for row in kept if row[0] not in posts.tolist() and row[1] != author]
+        assert retriever.remove(posts, [author]) == len(kept) - len(left)
+        kept = left
+        if rng.random() < 0.5:
+            retriever.compact()
+        assert (retriever.size, len(retriever.contents())) == (len(kept), len(kept))
+    query = rng.normal(size=8).astype(np.float32)
+    for topic in (None, 1, 4):
+        may = [row for row in kept if topic is None or topic in row[3]]
+        scores = np.array([(row[2].astype(np.float64) * query).sum() for row in may]).astype(np.float32)
+        hits = retriever.search(query, 25, topic_ids=None if topic is None else [0, topic])
+        order = np.argsort(-scores, kind="stable")[:25]
+        np.testing.assert_allclose(hits.scores, scores[order], rtol=1e-6)
+        if len(set(scores.tolist())) == len(scores):
+            assert hits.post_ids.tolist() == [may[i][0] for i in order]
+
+
+def test_quantised_corpora_are_searched_where_they_lie() -> None:
+    rng = np.random.default_rng(3)
+    corpus = _corpus(rng.normal(size=(300, 8)).astype(np.float32), topic_ids=rng.integers(0, 3, 300))
+    small = quantize_corpus(corpus, "int8")
+    dense = _corpus(np.asarray(small.representations), topic_ids=corpus.topic_ids)
+    query = rng.normal(size=(2, 8)).astype(np.float32)
+    for options in ({}, {"topic_ids": [2]}, {"exclude_ids": corpus.post_ids[::2]}):
+        got, expected = (Retriever(TOWER, each).search(query, 40, **options) for each in (small, dense))
+        assert got.rows.tolist() == expected.rows.tolist()
+        assert got.scores.tolist() == expected.scores.tolist()
+
+
+def test_a_swap_reaches_everybody_but_the_pinned() -> None:
+    rng = np.random.default_rng(4)
+    pool = random_candidates(CONFIG, rng, 20)
+    retriever = Retriever(TOWER, Corpus.empty(8))
+    retriever.add(pool, topic_ids=np.arange(20) % 3)
+    other = retriever.sibling(random_tower(CONFIG, "retrieval", 5), Corpus.empty(8))
+    other.add(pool[slice(0, 5)])
+    pinned = retriever.pinned()
+    viewer = random_engagements(CONFIG, rng)
+    before = pinned.encode(viewer)
+    retriever.swap(other)
+    assert (pinned.size, retriever.size) == (20, 5)
+    assert np.array_equal(pinned.encode(viewer), before)
+    assert np.array_equal(retriever.encode(viewer), other.encode(viewer))
+    retriever.remove(pool.post_ids[:1])
+    assert (pinned.size, other.size) == (20, 4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -67,7 +68,8 @@ class FaissIndex:
             ) from error
         self._faiss: Any = faiss
         self._factory, self._nprobe, self._ef_search = factory, nprobe, ef_search
-        self._writer = threading.Lock()
+        self._writer, self._builder = threading.Lock(), threading.Lock()
+        self._missed: list[Callable[[ExactIndex], object]] | None = None  # changes since a build began
         self._moment = self._build(corpus)
 
     def _build(self, corpus: Corpus) -> _Moment:
@@ -116,44 +118,60 @@ class FaissIndex:
         """See :class:`~xfast.phoenix.search.SearchIndex`; found exactly until the next :meth:`compact`."""
         with self._writer:
             self._moment.exact.append(posts)
+            if self._missed is not None:
+                self._missed.append(lambda fresh: fresh.append(posts))
 
     def remove(self, post_ids: U64, author_ids: U64 = NO_POSTS) -> int:
         """See :class:`~xfast.phoenix.search.SearchIndex`."""
         with self._writer:
+            if self._missed is not None:
+                self._missed.append(lambda fresh: fresh.remove(post_ids, author_ids))
             return self._moment.exact.remove(post_ids, author_ids)
 
     def compact(self) -> int:
-        """Build everything anew from the posts that are left; searches go on meanwhile."""
-        with self._writer:
-            removed = self._moment.exact.removed
-            self._moment = self._build(self._moment.exact.contents())
+        """Build everything anew from the posts that are left; searches and changes go on meanwhile."""
+        with self._builder:
+            with self._writer:
+                removed, kept = self._moment.exact.removed, self._moment.exact.contents()
+                self._missed = []
+            try:
+                moment = self._build(kept)
+                with self._writer:
+                    for change in self._missed:
+                        change(moment.exact)
+                    self._moment = moment
+            finally:
+                self._missed = None
             return removed
 
     def search(self, queries: F32, k: int, *, exclude_ids: U64 = NO_POSTS, topic_ids: I64 | None = None) -> Found:
-        """Best ``k`` rows that faiss proposes or that are new, for queries [Q, D]; -1 and 0 where it finds fewer.
+        """Best ``k`` rows among those that faiss proposes and those that are new, for queries [Q, D].
 
-        See :meth:`xfast.phoenix.search.ExactIndex.search`.
+        Fewer columns come back where the index proposes fewer rows that may be found.
         """
         moment = self._moment
-        if topic_ids is not None or moment.faiss is None:
+        if topic_ids is not None or moment.faiss is None or len(queries) == 0:
             return moment.exact.search(queries, k, exclude_ids=exclude_ids, topic_ids=topic_ids)
         k = min(k, len(moment.exact))
-        fresh = moment.exact.search(queries, k, exclude_ids=exclude_ids, first_row=moment.base)
-        best = [self._best(moment, query, k, exclude_ids, fresh.rows[q]) for q, query in enumerate(queries)]
-        if not best:
-            return fresh
+        fresh = moment.exact.search(queries, k, exclude_ids=exclude_ids, first_row=moment.base).rows
+        wanted = min(_SPARE * k, moment.base)
+        _, proposed = moment.faiss.search(np.ascontiguousarray(queries), wanted)
+        best = [
+            self._best(moment, query, k, exclude_ids, rows, new)
+            for query, rows, new in zip(queries, proposed, fresh, strict=True)
+        ]
         width = min(found.rows.shape[1] for found in best)
         return Found(*(np.concatenate([column[:, :width] for column in columns]) for columns in zip(*best)))
 
-    def _best(self, moment: _Moment, query: F32, k: int, exclude_ids: U64, fresh: I64) -> Found:
-        wanted = min(_SPARE * k, moment.base)
+    @staticmethod
+    def _best(moment: _Moment, query: F32, k: int, exclude_ids: U64, proposed: I64, fresh: I64) -> Found:
         while True:
-            _, rows = moment.faiss.search(query[None], wanted)
-            proposed = rows[0][rows[0] >= 0]
-            found = moment.exact.rank(query, np.concatenate([proposed, fresh]), k, exclude_ids=exclude_ids)
-            if found.rows.shape[1] == k or len(proposed) < wanted or wanted == moment.base:
-                return found
-            wanted = min(4 * wanted, moment.base)
+            found = moment.exact.rank(query, proposed, k, exclude_ids=exclude_ids).rows[0]
+            wanted = len(proposed)
+            if len(found) == k or (proposed < 0).any() or wanted == moment.base:
+                return moment.exact.rank(query, np.concatenate([found, fresh]), k, exclude_ids=exclude_ids)
+            # The filter took too many: ask again.
+            proposed = moment.faiss.search(query[None], min(4 * wanted, moment.base))[1][0]
 
     def contents(self) -> Corpus:
         """See :class:`~xfast.phoenix.search.SearchIndex`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -304,6 +304,24 @@ class CorpusBuilder:
                     p50, p99, top = np.quantile(np.array(delays), [0.5, 0.99, 1.0]).tolist()
                     result |= {f"{name}_p50": p50, f"{name}_p99": p99, f"{name}_max": top}
             return result
+
+    def collect(self) -> Iterator[Any]:
+        """The same as Prometheus families: ``registry.register(builder)`` is all it takes (extra ``serve``)."""
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+        gauges = GaugeMetricFamily("xfast_corpus", "Sizes of the corpus", labels=["what"])
+        delays = GaugeMetricFamily(
+            "xfast_corpus_delay_seconds", "From an event until searches follow it", labels=["what", "quantile"]
+        )
+        totals = CounterMetricFamily("xfast_corpus_events", "What happened to posts", labels=["what"])
+        for name, value in self.stats().items():
+            if name.startswith("total_"):
+                totals.add_metric([name.removeprefix("total_")], value)
+            elif name.startswith(("found_", "gone_")):
+                delays.add_metric(name.split("_"), value)
+            else:
+                gauges.add_metric([name], value)
+        yield from (gauges, delays, totals)
 
     # --- the rules ----------------------------------------------------------------------------------------------------
 

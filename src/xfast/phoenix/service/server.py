@@ -258,7 +258,7 @@ class PhoenixServer:
         asked = messages.read_retrieve(message)
         if not 1 <= asked.max_results <= self.options.max_results:
             raise ParameterError(f"max_results is {asked.max_results}, must be in [1, {self.options.max_results}]")
-        retriever = model_of(self._retrievers, asked.cluster)
+        retriever = model_of(self._retrievers, asked.cluster).pinned()  # one model for the vector and the corpus
         hits = retriever.search(
             retriever.encode(fit_sequence(asked.sequence, retriever.config.num_actions), keep="newest"),
             asked.max_results,
