@@ -134,6 +134,9 @@ class _Slow:
         self.go = threading.Event()
         self.asked = threading.Semaphore(0)
 
+    def pinned(self) -> _Slow:
+        return self
+
     def encode(self, sequence: Engagements, *, keep: str) -> np.ndarray:
         self.asked.release()
         assert self.go.wait(20)
