@@ -77,8 +77,7 @@ struct FloatBlock {
   }
 };
 
-// --- bfloat16 pairs, float accumulators
-// --------------------------------------------------------------------------------
+// --- bfloat16 pairs, float accumulators ------------------------------------------------------------------------------
 struct Bfloat16Block {
   template <int R, int V>
   static void run(const std::uint16_t* a, std::size_t lda, const std::uint16_t* b, std::size_t ldb, std::size_t count,
@@ -113,9 +112,9 @@ struct Bfloat16Block {
   }
 };
 
-// --- int8 quads, exact int32 accumulators
-// -------------------------------------------------------------------------------- Four unsigned activations times four
-// signed weights per lane, added to acc.
+// --- int8 quads, exact int32 accumulators ----------------------------------------------------------------------------
+
+// Four unsigned activations times four signed weights per lane, added to acc.
 struct QuadSum {
 #if defined(__AVX512F__)
   IntVec acc = {};
@@ -191,9 +190,9 @@ struct Int8Block {
   }
 };
 
-// --- all rows and columns
-// ---------------------------------------------------------------------------------------------- Calls
-// visit(integral_constant R, first row) for full blocks of Max rows and one smaller block at the end.
+// --- all rows and columns --------------------------------------------------------------------------------------------
+
+// Calls visit(integral_constant R, first row) for full blocks of Max rows and one smaller block at the end.
 template <int Max, class Visit>
 inline void for_row_blocks(std::size_t rows, Visit visit) {
   std::size_t row = 0;
@@ -250,9 +249,9 @@ inline void multiply(const std::uint8_t* a, std::size_t lda, std::size_t rows, c
   });
 }
 
-// --- activations to the operand's type
-// -------------------------------------------------------------------------------- Rows of floats (`width` valid, the
-// rest up to a multiple of two zero) to bfloat16, nearest even.
+// --- activations to the operand's type -------------------------------------------------------------------------------
+
+// Rows of floats (`width` valid, the rest up to a multiple of two zero) to bfloat16, nearest even.
 inline void to_bfloat16_rows(const float* x, std::size_t ldx, std::size_t rows, std::size_t width, std::uint16_t* out,
                              std::size_t ldo) {
   for (std::size_t r = 0; r < rows; ++r) {

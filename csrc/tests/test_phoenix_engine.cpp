@@ -53,7 +53,7 @@ void check_elementary(const Kernels& run) {
     check_near(tanhs[i], std::tanh(x), 4e-7 * std::fabs(std::tanh(x)), "tanh");
     check_near(sigmoids[i], 1 / (1 + std::exp(-x)), 3e-7, "sigmoid");
     const double logit = 30 * std::tanh(x / 30), weight = std::exp(logit);
-    check_near(weights[i], weight, (2.5e-7 + 7e-8 * std::fabs(logit)) * weight, "logit weight");
+    check_near(weights[i], weight, (2.5e-7 + 2e-7 * std::fabs(logit)) * weight, "logit weight");
     check_near(silus[i], x / (1 + std::exp(-x)), 4e-7 * std::max(1.0, std::fabs(x)), "silu");
     const double u = std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x);
     check_near(gelus[i], 0.5 * x * (1 + std::tanh(u)), 5e-7 * std::max(1.0, std::fabs(x)), "gelu");
