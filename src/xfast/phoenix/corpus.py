@@ -296,7 +296,8 @@ class CorpusBuilder:
                 "size": self.retriever.size,
                 "removed_rows": self.retriever.removed,
                 "waiting": len(self._waiting),
-                "hidden_posts": len(self._catalog) - int(self._visible(np.flatnonzero(self._catalog.kept)).sum()),
+                # A post that is kept is found, waits, or has an author who is hidden.
+                "hidden_posts": len(self._catalog) - int(self._catalog.indexed.sum()) - len(self._waiting),
                 **{f"total_{name}": float(count) for name, count in self.counts.items()},
             }
             for name, delays in (("found", self._found_after), ("gone", self._gone_after)):
