@@ -5,6 +5,7 @@ Rivals are the obvious versions: one Python object per candidate, sets and compr
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import numpy as np
@@ -192,7 +193,12 @@ class Overhead:
         self.world = ColumnWorld(1_500)
         self.pipeline = scored_posts_pipeline(self.world.collaborators(), MixerSettings(production=False))
         self.query = self.world.query()
+        self.loop = asyncio.new_event_loop()
         self.time_request()
+
+    def time_request_awaited(self) -> None:
+        """In the caller's loop, as a server runs it; side effects aside."""
+        self.loop.run_until_complete(self.pipeline.execute(self.query))
 
     def time_request(self) -> None:
         self.pipeline.run(self.query)
@@ -201,4 +207,6 @@ class Overhead:
         self.pipeline.run(self.query, explain=True)
 
     def teardown(self) -> None:
+        self.loop.run_until_complete(self.pipeline.drain())
+        self.loop.close()
         self.pipeline.close()
