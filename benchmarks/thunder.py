@@ -2,26 +2,17 @@
 
 ``python -m benchmarks.thunder`` prints the whole comparison as Markdown (docs/thunder.md has a run of it); asv runs the
 suites below. A million posts by 50,000 authors (Zipf) over 6 hours, 60 % originals, 25 % replies, 15 % reposts; 200
-excluded ids; caps 20/10/20, scan 100. The rivals hold the same posts:
-
-- a dict of deques in Python follows every rule;
-- Redis 7 keeps a sorted set per author and kind, one pipeline per lookup; it does not apply the rule for replies;
-- SQLite ``:memory:`` has a covering index on author, kind and time, one prepared query per followee; nor does it.
+excluded ids; caps 20/10/20, scan 100. The rivals that hold the same posts, in the same run, are those of
+benchmarks/thunder_rivals.py.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import resource
-import shutil
-import sqlite3
-import subprocess
-import sys
 import tempfile
 import threading
 import time
-from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.thunder_rivals import RIVALS, Ids, Redis, Rival
 from xfast.thunder import ManualClock, PostStore
 
 NOW = 1_700_000_000
@@ -42,8 +34,10 @@ LIMITS = {
     "max_results": 500,
 }
 FOLLOWEES = (100, 500, 2_000)
+# Cache lines that a lookup cannot do without: two per followee (index, author), and of every post looked at its place
+# in a timeline, its state and what the answer needs of it (docs/thunder.md).
+FLOOR_LINES = (1_600, 3_400, 9_000)
 
-Ids = npt.NDArray[np.int64]
 Request = tuple[int, Ids, Ids]
 
 
@@ -161,141 +155,6 @@ class Writer:
         self.thread.join()
 
 
-# -- rivals
-
-
-class Deques:
-    """A dict of deques with all the rules, as one writes it in Python."""
-
-    def __init__(self, work: Workload) -> None:
-        self.records: dict[int, tuple[Any, ...]] = {}
-        self.lists: tuple[dict[int, deque[int]], dict[int, deque[int]]] = (defaultdict(deque), defaultdict(deque))
-        for row in zip(*(work.posts[name].tolist() for name in work.posts), strict=True):
-            self.records[row[0]] = row
-            self.lists[row[5] or row[6]][row[1]].append(row[0])
-
-    def lookup(self, viewer: int, following: Ids, exclude: Ids) -> list[tuple[Any, ...]]:
-        users = following.tolist()
-        followed, excluded, records = set(users), set(exclude.tolist()), self.records
-        found: list[tuple[Any, ...]] = []
-        for secondary, cap in ((False, 20), (True, 10)):
-            lists = self.lists[secondary]
-            for user in users:
-                taken = scanned = 0
-                for post_id in reversed(lists.get(user, ())):
-                    if post_id in excluded:
-                        continue
-                    if scanned == 100 or taken == cap:
-                        break
-                    scanned += 1
-                    post = records[post_id]
-                    if post[5] and post[8] == viewer:
-                        continue
-                    if secondary and post[3]:
-                        parent = records.get(post[3])
-                        if parent is None:
-                            continue
-                        if (parent[5] or parent[6]) and not (
-                            post[10] and parent[3] == post[10] and post[4] in followed
-                        ):
-                            continue
-                    found.append(post)
-                    taken += 1
-        found.sort(key=lambda post: post[2], reverse=True)
-        return found[:500]
-
-
-class Sqlite:
-    """One table, one covering index, one prepared query per followee and kind."""
-
-    QUERY = "SELECT created, id FROM posts WHERE author = ? AND secondary = ? ORDER BY created DESC LIMIT ?"
-
-    def __init__(self, work: Workload) -> None:
-        self.connection = sqlite3.connect(":memory:")
-        self.connection.execute("CREATE TABLE posts (id INTEGER, author INTEGER, created INTEGER, secondary INTEGER)")
-        secondary = (work.posts["is_retweet"] | work.posts["is_reply"]).astype(int)
-        rows = zip(*(work.posts[name].tolist() for name in ("post_id", "author_id", "created_at")), secondary.tolist())
-        self.connection.executemany("INSERT INTO posts VALUES (?, ?, ?, ?)", rows)
-        self.connection.execute("CREATE INDEX by_author ON posts (author, secondary, created DESC, id)")
-        (pages,), (size,) = (
-            self.connection.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "page_size")
-        )
-        self.bytes = pages * size
-
-    def lookup(self, viewer: int, following: Ids, exclude: Ids) -> list[tuple[int, int]]:
-        excluded, execute = set(exclude.tolist()), self.connection.execute
-        found: list[tuple[int, int]] = []
-        users = following.tolist()
-        for secondary, cap in ((0, 20), (1, 10)):
-            for user in users:
-                rows = [row for row in execute(self.QUERY, (user, secondary, cap + 5)) if row[1] not in excluded]
-                found += rows[:cap]
-        found.sort(reverse=True)
-        return found[:500]
-
-
-class Redis:
-    """A sorted set per author and kind, one pipeline per lookup, over loopback."""
-
-    def __init__(self, work: Workload, url: str) -> None:
-        import redis
-
-        self.client = redis.Redis.from_url(url)
-        self.client.flushall()
-        before = self.memory()
-        secondary = (work.posts["is_retweet"] | work.posts["is_reply"]).tolist()
-        kinds = np.where(secondary, "s", "o").tolist()
-        ids, authors, times = (work.posts[name].tolist() for name in ("post_id", "author_id", "created_at"))
-        for start in range(0, len(ids), 5_000):
-            pipe = self.client.pipeline(transaction=False)
-            for i in range(start, min(start + 5_000, len(ids))):
-                pipe.zadd(f"{kinds[i]}{authors[i]}", {ids[i]: times[i]})
-            pipe.execute()
-        self.bytes = self.memory() - before
-
-    def memory(self) -> int:
-        return int(self.client.info("memory")["used_memory"])
-
-    def lookup(self, viewer: int, following: Ids, exclude: Ids) -> list[tuple[float, bytes]]:
-        excluded = {b"%d" % post_id for post_id in exclude.tolist()}
-        users = following.tolist()
-        pipe = self.client.pipeline(transaction=False)
-        for user in users:
-            pipe.zrevrange(f"o{user}", 0, 24, withscores=True)
-        for user in users:
-            pipe.zrevrange(f"s{user}", 0, 14, withscores=True)
-        found: list[tuple[float, bytes]] = []
-        for number, rows in enumerate(pipe.execute()):
-            cap = 20 if number < len(users) else 10
-            found += [(time_, post_id) for post_id, time_ in rows if post_id not in excluded][:cap]
-        found.sort(reverse=True)
-        return found[:500]
-
-
-class RedisServer:
-    """A private server on a free port, or the one of ``make services`` (XFAST_REDIS_URL)."""
-
-    def __init__(self) -> None:
-        self.process: subprocess.Popen[bytes] | None = None
-        self.folder = tempfile.TemporaryDirectory()
-        self.url = os.environ.get("XFAST_REDIS_URL", "")
-        if not self.url:
-            socket = Path(self.folder.name) / "socket"
-            options = ["--port", "0", "--unixsocket", str(socket), "--save", "", "--appendonly", "no"]
-            self.process = subprocess.Popen(["redis-server", *options], stdout=subprocess.DEVNULL, cwd=self.folder.name)
-            self.url = f"unix://{socket}"
-            for _ in range(100):
-                if socket.exists():
-                    break
-                time.sleep(0.05)
-
-    def stop(self) -> None:
-        if self.process is not None:
-            self.process.terminate()
-            self.process.wait()
-        self.folder.cleanup()
-
-
 # -- measuring
 
 
@@ -338,85 +197,156 @@ def rss() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def report(posts: int, requests: int, hours: int, rounds: int, rivals: list[str]) -> None:
+def messages(work: Workload, count: int = 1_000_000) -> list[bytes]:
+    """The first posts as Kafka carries them: one ``InNetworkEvent`` each."""
+    from xfast.events import message_class
+
+    event_class = message_class("xfast.thunder.InNetworkEvent")
+    result = []
+    for row in zip(*(column[:count].tolist() for column in work.posts.values()), strict=True):
+        fields = {name: value for name, value in zip(work.posts, row, strict=True) if value}
+        result.append(event_class(tweet_create_event=fields).SerializeToString())
+    return result
+
+
+def line_nanoseconds() -> float:
+    """What a cache line costs here that is not in a cache, where many are under way at once: the floor's unit."""
+    rng = np.random.default_rng(3)
+    memory = np.ones(1 << 26, np.int64)  # 512 MB
+    where = rng.integers(0, len(memory), 1 << 20)
+    into = np.empty(len(where), np.int64)
+    best = float("inf")
+    for _ in range(5):
+        began = time.perf_counter_ns()
+        np.take(memory, where, out=into, mode="clip")
+        best = min(best, (time.perf_counter_ns() - began) / len(where))
+    return best
+
+
+@dataclass
+class Storing:
+    """What storing the posts took: rates of CPU time (wall time for a store in another process), bytes, seconds."""
+
+    columns_per_second: float
+    bytes_per_second: float
+    per_post: float
+    restart: float
+
+
+def store_of(work: Workload, folder: Path) -> tuple[PostStore, Storing]:
+    events = messages(work)
+    store = PostStore(retention_seconds=work.retention, clock=ManualClock(NOW), **LIMITS)
+    began = time.process_time()
+    for start in range(0, len(events), 20_000):
+        store.feed(events[start : start + 20_000])
+    from_bytes = len(events) / (time.process_time() - began)
+    del store, events
+    began = time.process_time()
+    store = filled(work)
+    from_columns = len(work.posts["post_id"]) / (time.process_time() - began)
+    store.save(folder / "snapshot")
+    loads = []
+    for _ in range(3):
+        loaded = time.perf_counter()
+        PostStore.load(folder / "snapshot", retention_seconds=work.retention)
+        loads.append(time.perf_counter() - loaded)
+    per_post = store.memory()["total"] / len(work.posts["post_id"])
+    return store, Storing(from_columns, from_bytes, per_post, min(loads))
+
+
+def rival_of(name: str, work: Workload, folder: Path) -> tuple[Rival, Storing]:
+    rival = RIVALS[name]()
+    before, began, cpu = rss(), time.perf_counter(), time.process_time()
+    rival.fill(work.posts)
+    seconds = time.perf_counter() - began if name == "Redis 7" else time.process_time() - cpu
+    size = rival.bytes()
+    count = len(work.posts["post_id"])
+    per_post = (rss() - before if size is None else size) / count
+    return rival, Storing(count / seconds, float("nan"), per_post, rival.restart(folder))
+
+
+def table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    print(f"| {title} | " + " | ".join(columns) + " |\n|---|" + "---|" * len(columns))
+    for row in rows:
+        print("| " + " | ".join(row) + " |")
+    print()
+
+
+def report(posts: int, requests: int, hours: int, rounds: int, names: list[str]) -> None:
     """Print the comparison."""
     work = workload(posts, hours=hours, requests=requests)
     print(f"{posts:,} posts, {hours} h, {requests} requests x {rounds} rounds, one thread\n")
+    with tempfile.TemporaryDirectory() as text:
+        folder = Path(text)
+        store, ours = store_of(work, folder)
+        rivals, storing = {}, {"xfast": ours}
+        for name in names:
+            rivals[name], storing[name] = rival_of(name, work, folder)
 
-    before, began, cpu = rss(), time.perf_counter(), time.process_time()
-    store = filled(work)
-    wall, cpu = time.perf_counter() - began, time.process_time() - cpu
-    resident, counted = rss() - before, store.memory()["total"]
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "snapshot"
-        saved = time.perf_counter()
-        size = store.save(path)
-        saved = time.perf_counter() - saved
-        loads = []
-        for _ in range(3):
-            loaded = time.perf_counter()
-            PostStore.load(path, retention_seconds=work.retention)
-            loads.append(time.perf_counter() - loaded)
-    print("| xfast store | |\n|---|---|")
-    print(
-        f"| ingest from columns, batches of 10,000 | {posts / cpu / 1e6:.2f} M posts/s of CPU time, "
-        f"{posts / wall / 1e6:.2f} by the wall clock |"
-    )
-    print(f"| bytes per post, counted / resident | {counted / posts:.1f} / {resident / posts:.1f} |")
-    print(f"| snapshot | {size / posts:.1f} B/post, saved in {saved:.2f} s, loaded in {min(loads):.2f} s |\n")
-
-    timings = {"xfast": {count: measure(store.in_network, work.requests[count], rounds) for count in FOLLOWEES}}
-    with Writer(store, work) as writer:
-        timings["xfast, 50,000 events/s"] = {
-            count: measure(store.in_network, work.requests[count], rounds) for count in FOLLOWEES
-        }
-        if writer.written == 0:
-            raise RuntimeError("the writer wrote nothing")
-    # What the writer added changes the work (500 results may now share one second); this row has it, but no writer.
-    timings["xfast, writer stopped"] = {
-        count: measure(store.in_network, work.requests[count], rounds) for count in FOLLOWEES
+    timings: dict[str, list[Timing]] = {
+        "xfast": [measure(store.in_network, work.requests[n], rounds) for n in FOLLOWEES]
     }
-    sizes = {"xfast": counted / posts}
+    for name, rival in rivals.items():
+        timings[name] = [measure(rival.lookup, work.requests[n][:20], 1, batch=5) for n in FOLLOWEES]
+    again = [measure(store.in_network, work.requests[n], rounds) for n in FOLLOWEES]
+    with Writer(store, work) as writer:
+        timings["xfast, 50,000 events/s"] = [measure(store.in_network, work.requests[n], rounds) for n in FOLLOWEES]
+    if writer.written == 0:
+        raise RuntimeError("the writer wrote nothing")
+    # What the writer added changes the work (500 results may now share one second); this row has it, but no writer.
+    timings["xfast, writer stopped"] = [measure(store.in_network, work.requests[n], rounds) for n in FOLLOWEES]
+    for rival in rivals.values():
+        rival.close()
     store.trim(now=NOW + 10 * work.retention)
-    print(f"after a trim of everything the store counts {store.memory()['total']:,} bytes\n")
-    del store
+    left = store.memory()["total"]
 
-    for name in rivals:
-        server = None
-        before = rss()
-        if name == "redis":
-            if "XFAST_REDIS_URL" not in os.environ and shutil.which("redis-server") is None:
-                print("redis-server is not installed: left out\n", file=sys.stderr)
-                continue
-            server = RedisServer()
-            rival: Any = Redis(work, server.url)
-        else:
-            rival = {"deques": Deques, "sqlite": Sqlite}[name](work)
-        sizes[name] = getattr(rival, "bytes", rss() - before) / posts
-        timings[name] = {count: measure(rival.lookup, work.requests[count][:20], 1, batch=5) for count in FOLLOWEES}
-        del rival
-        if server is not None:
-            server.stop()
-
-    print(
-        "| µs per lookup: CPU median / wall median / wall p99 (p99 of single lookups) | "
-        + " | ".join(map(str, FOLLOWEES))
-        + " | B/post |"
+    line = line_nanoseconds()
+    floors = [count * line / 1000 for count in FLOOR_LINES]
+    table(
+        "µs per lookup: CPU median / wall median / wall p99 (p99 of single lookups)",
+        list(map(str, FOLLOWEES)),
+        [
+            [name, *(f"{t.cpu:,.0f} / {t.median:,.0f} / {t.p99:,.0f} ({t.raw_p99:,.0f})" for t in row)]
+            for name, row in {**timings, "xfast, second run": again}.items()
+        ],
     )
-    print("|---|" + "---|" * (len(FOLLOWEES) + 1))
-    for name, row in timings.items():
-        cells = [f"{t.cpu:,.0f} / {t.median:,.0f} / {t.p99:,.0f} ({t.raw_p99:,.0f})" for t in row.values()]
-        print(
-            f"| {name} | " + " | ".join(cells) + f" | {sizes[name]:.0f} |"
-            if name in sizes
-            else f"| {name} | " + " | ".join(cells) + " | |"
-        )
-    print("\n| times slower than xfast, wall median | " + " | ".join(map(str, FOLLOWEES)) + " |")
-    print("|---|" + "---|" * len(FOLLOWEES))
-    for name in rivals:
-        if name in timings:
-            ratios = [timings[name][count].median / timings["xfast"][count].median for count in FOLLOWEES]
-            print(f"| {name} | " + " | ".join(f"{ratio:,.0f}" for ratio in ratios) + " |")
+    mine = timings["xfast"]
+    table(
+        "times xfast, wall median",
+        list(map(str, FOLLOWEES)),
+        [
+            *(
+                [name, *(f"{t.median / m.median:,.0f}" for t, m in zip(timings[name], mine, strict=True))]
+                for name in rivals
+            ),
+            ["floor", *(f"1 / {m.median / floor:.1f}" for m, floor in zip(mine, floors, strict=True))],
+        ],
+    )
+    table(
+        "p99 over median, by request (single lookups)",
+        list(map(str, FOLLOWEES)),
+        [
+            [name, *(f"{t.p99 / t.median:.2f} ({t.raw_p99 / t.median:.2f})" for t in row)]
+            for name, row in timings.items()
+            if name.startswith("xfast")
+        ],
+    )
+    table(
+        "storing",
+        ["from columns, M posts/s", "from bytes, M events/s", "B per post", "restart, s"],
+        [
+            [
+                name,
+                f"{s.columns_per_second / 1e6:.2f} ({s.columns_per_second / ours.columns_per_second:.2f} ×)",
+                "" if np.isnan(s.bytes_per_second) else f"{s.bytes_per_second / 1e6:.2f}",
+                f"{s.per_post:.1f} ({s.per_post / ours.per_post:.1f} ×)",
+                f"{s.restart:.2f} ({s.restart / ours.restart:.0f} ×)",
+            ]
+            for name, s in storing.items()
+        ],
+    )
+    print(f"a cache line: {line:.1f} ns; floor {' / '.join(f'{floor:.0f}' for floor in floors)} µs")
+    print(f"after a trim of everything the store counts {left:,} bytes")
 
 
 # -- asv
@@ -491,7 +421,7 @@ class Storage:
 class Rivals:
     """asv: the same lookups on a tenth of the posts by what one would use otherwise."""
 
-    params = (("xfast", "deques", "sqlite"), FOLLOWEES)
+    params = (("xfast", "dict of deques", "SQLite"), FOLLOWEES)
     param_names = ("store", "followees")
     timeout = 600
 
@@ -499,9 +429,13 @@ class Rivals:
         return workload(posts=100_000, requests=5)
 
     def setup(self, work: Workload, name: str, followees: int) -> None:
-        self.lookup = (
-            filled(work).in_network if name == "xfast" else {"deques": Deques, "sqlite": Sqlite}[name](work).lookup
-        )
+        self.lookup: Callable[..., object]
+        if name == "xfast":
+            self.lookup = filled(work).in_network
+        else:
+            rival = RIVALS[name]()
+            rival.fill(work.posts)
+            self.lookup = rival.lookup
         self.requests = work.requests[followees]
 
     def time_5_lookups(self, work: Workload, name: str, followees: int) -> None:
@@ -515,10 +449,12 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=300)
     parser.add_argument("--hours", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--rivals", default="deques,sqlite,redis", help="comma-separated, or 'none'")
+    parser.add_argument("--rivals", default="all", help="'all', 'none', or names: " + ", ".join(RIVALS))
     args = parser.parse_args()
-    rivals = [] if args.rivals == "none" else args.rivals.split(",")
-    report(args.posts, args.requests, args.hours, args.rounds, rivals)
+    names = {"all": list(RIVALS), "none": []}.get(args.rivals, args.rivals.split(","))
+    if "Redis 7" in names and not Redis.available():
+        parser.error("there is no redis-server: make services SERVICES=redis, or choose other --rivals")
+    report(args.posts, args.requests, args.hours, args.rounds, names)
 
 
 if __name__ == "__main__":
