@@ -1,6 +1,7 @@
 // The in-network post store (THUNDER §2, §3): one writer at a time, any number of readers that never wait.
 //
-// store.cpp writes, query.cpp reads, snapshot.cpp saves and loads; layout.h says how it lies in memory.
+// store.cpp writes, expiry.cpp removes and reuses, query.cpp reads, snapshot.cpp saves and loads; layout.h says how it
+// lies in memory.
 #pragma once
 
 #include <atomic>

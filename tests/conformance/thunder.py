@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tests.conformance.report import Report
 from xfast.errors import XfastError
@@ -58,6 +59,11 @@ class VirtualClock:
         return max(0, self.asked - 2) * self.ms_per_author / 1000.0
 
 
+def ids(values: Iterable[int | None]) -> npt.NDArray[np.int64]:
+    """Ids and times as the store's int64: those of 2**63 and more are bit-cast, None is 0 (unset)."""
+    return np.array([(value or 0) % 2**64 for value in values], np.uint64).view(np.int64)
+
+
 def known(what: dict[str, Any], keys: set[str], where: str) -> None:
     unknown = sorted(set(what) - keys)
     if unknown:
@@ -99,7 +105,9 @@ class Replay:
         for post in step["posts"]:
             known(post, set(POST_COLUMNS), "post")
         columns = {
-            name: np.array([post.get(name) or 0 for post in step["posts"]], bool if name in FLAG_COLUMNS else np.int64)
+            name: np.array([bool(post.get(name)) for post in step["posts"]], bool)
+            if name in FLAG_COLUMNS
+            else ids(post.get(name) for post in step["posts"])
             for name in POST_COLUMNS
         }
         self.store.insert(columns, now=step["now"])
@@ -108,8 +116,8 @@ class Replay:
         for event in step["deletes"]:
             known(event, {"post_id", "deleted_at"}, "delete")
         self.store.delete(
-            np.array([event["post_id"] for event in step["deletes"]], np.int64),
-            deleted_at=np.array([event["deleted_at"] for event in step["deletes"]], np.int64),
+            ids(event["post_id"] for event in step["deletes"]),
+            deleted_at=ids(event["deleted_at"] for event in step["deletes"]),
         )
 
     def feed(self, step: dict[str, Any]) -> None:
@@ -120,6 +128,7 @@ class Replay:
                 messages.append(None)
                 continue
             fields = {key: value for key, value in message.items() if key != "type" and value is not None}
+            fields |= {key: int(ids([value])[0]) for key, value in fields.items() if type(value) is int}
             if message["type"] == "create":
                 known(fields, set(POST_COLUMNS), "message")
                 messages.append(event_class(tweet_create_event=fields).SerializeToString())
@@ -163,10 +172,10 @@ class Replay:
         )
         self.clock.ms_per_author, self.clock.asked = request.get("virtual_ms_per_author", 0), 0
         batch = self.lookup.get(
-            request["user_id"],
-            np.array(request["following_user_ids"], np.int64),
-            np.array(request.get("exclude_tweet_ids") or [], np.int64),
-            max_results=request.get("max_results", 0),
+            int(ids([request["user_id"]])[0]),
+            ids(request["following_user_ids"]),
+            ids(request.get("exclude_tweet_ids") or []),
+            max_results=request.get("max_results") or 0,
             video_only=request.get("is_video_request", False),
             debug=request.get("debug", False),
         )
@@ -182,7 +191,11 @@ class Replay:
             at += group["take"]
             drawn = Counter(post_id for post_id, _ in part)
             times = {time for _, time in part}
-            if len(part) != group["take"] or drawn - Counter(group["pool"]) or times - {group["created_at"]}:
+            if (
+                len(part) != group["take"]
+                or drawn - Counter(ids(group["pool"]).tolist())
+                or times - {group["created_at"]}
+            ):
                 raise Mismatch(group, part)
         if at != len(got):
             raise Mismatch(f"{at} posts in groups", got)
@@ -204,7 +217,7 @@ def run_case(case: dict[str, Any], base: dict[str, Any], report: Report) -> None
                 break
         else:
             passed = len(steps)
-    except (UnknownKey, XfastError, KeyError, TypeError) as error:
+    except (UnknownKey, XfastError, KeyError, TypeError, ValueError) as error:
         report.failure(case["name"], expected="a case that can be replayed", got=error)
         passed = min(passed, len(steps) - 1)
     report.suite(f"thunder/{case['name']}", passed, len(steps))
@@ -301,7 +314,7 @@ def run_service(cases: list[dict[str, Any]], report: Report) -> None:
             passed += 1
         except Mismatch as mismatch:
             report.failure(f"thunder_service/{case['name']}", expected=mismatch.expected, got=mismatch.got)
-        except (UnknownKey, KeyError, TypeError) as error:
+        except (UnknownKey, XfastError, KeyError, TypeError, ValueError) as error:
             report.failure(f"thunder_service/{case['name']}", expected="a case that can be replayed", got=error)
     report.suite("thunder_service", passed, len(cases))
 
@@ -330,7 +343,7 @@ def run_video(cases: list[dict[str, Any]], report: Report) -> None:
             passed += 1
         except Mismatch as mismatch:
             report.failure(f"thunder_video_eligibility/{index}", expected=mismatch.expected, got=mismatch.got)
-        except (UnknownKey, KeyError, TypeError) as error:
+        except (UnknownKey, XfastError, KeyError, TypeError, ValueError) as error:
             report.failure(f"thunder_video_eligibility/{index}", expected="a case that can be replayed", got=error)
     report.suite("thunder_video_eligibility", passed, len(cases))
 

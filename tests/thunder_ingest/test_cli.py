@@ -96,6 +96,11 @@ async def test_serving_the_embedded_log_across_a_restart(tmp_path: Path) -> None
             caught_up = second.wait_for("caught up")
             assert str(caught_up["message"]).endswith("2 messages")
             assert await posts(listening["port"], 1, 2) == [1, 4]
+            # What the log gets while it serves is honoured by the answers that follow.
+            log.append([event(Account(1, AccountState.SUSPENDED))])
+            deadline = time.monotonic() + 10
+            while await posts(listening["port"], 1, 2) != []:
+                assert time.monotonic() < deadline
             assert second.stop() == 0
 
 

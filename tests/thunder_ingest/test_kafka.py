@@ -106,6 +106,15 @@ def test_two_blocks_share_a_topic(mock_kafka: Broker) -> None:
     assert seen == [{f"{topic}[0]", f"{topic}[1]"}, {f"{topic}[2]", f"{topic}[3]"}]
 
 
+def test_a_block_without_partitions_is_refused(mock_kafka: Broker) -> None:
+    topic = mock_kafka.topic()
+    consumer, _ = ingest(KafkaSource(mock_kafka.bootstrap, topic, block=(0, 5)), new_store())
+    consumer.start()
+    with pytest.raises(ParameterError, match="has 4 partitions, too few"):
+        consumer.wait_ready(30)
+    assert consumer.state == "failed"
+
+
 def test_positions_resume_where_they_stand(mock_kafka: Broker) -> None:
     topic = mock_kafka.topic()
     mock_kafka.send(topic, events(10), partition=1)
@@ -180,6 +189,25 @@ def test_restart_goes_on_from_the_snapshot_not_from_the_group(kafka: Broker, tmp
     assert consumer.stats.messages == 200
     consumer.stop()
     check(store, messages)
+
+
+def test_the_group_shows_how_far_a_store_is(mock_kafka: Broker) -> None:
+    """Nobody waits for the answer to such a commit, but closing does not lose it."""
+    import confluent_kafka
+
+    topic = mock_kafka.topic()
+    mock_kafka.send(topic, events(40))
+    source = KafkaSource(mock_kafka.bootstrap, topic, block=(0, 1), group=topic)
+    source.start({}, 0.0)
+    origins = drain(source, 40)
+    positions = {name: 1 + max(offset for other, offset in origins if other == name) for name, _ in origins}
+    source.commit(positions)
+    source.close()
+    reader = confluent_kafka.Consumer({"bootstrap.servers": mock_kafka.bootstrap, "group.id": topic})
+    asked = [confluent_kafka.TopicPartition(topic, number) for number in range(4)]
+    committed = {f"{topic}[{each.partition}]": each.offset for each in reader.committed(asked, timeout=10)}
+    reader.close()
+    assert committed == positions and sum(positions.values()) == 40
 
 
 def test_expired_offsets_are_stepped_over_and_counted(kafka: Broker) -> None:

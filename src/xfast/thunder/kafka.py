@@ -104,6 +104,7 @@ class KafkaSource:
             "reconnect.backoff.max.ms": 2_000,
             "topic.metadata.refresh.interval.ms": 10_000,
             "error_cb": self._on_error,
+            "on_commit": self._on_commit,
             **(options or {}),
         }
         self._consumer: Any = None
@@ -171,7 +172,11 @@ class KafkaSource:
         return result
 
     def commit(self, positions: Positions) -> None:
-        """Commit to the group; a failure is only counted, the positions are safe elsewhere."""
+        """Commit to the group; a failure is only counted.
+
+        Who resumes from the group waits for the answer. Where the positions are safe elsewhere nobody waits: while the
+        group's coordinator is away an answer may take most of a minute, and events of other brokers would stand still.
+        """
         if self.group is None or self._consumer is None:
             return
         offsets = [
@@ -181,7 +186,7 @@ class KafkaSource:
         ]
         if offsets:
             try:
-                self._consumer.commit(offsets=offsets, asynchronous=False)
+                self._consumer.commit(offsets=offsets, asynchronous=self.resume == "positions")
             except self._kafka.KafkaException as error:
                 self._count(error.args[0])
 
@@ -211,6 +216,11 @@ class KafkaSource:
                 logger.warning("topic %s is not there yet", self.topic)
                 return
             wanted = [self._partition(number) for number in partition_block(len(known.partitions), *self.block)]
+            if not wanted:  # it would wait for a backlog that never comes, and then serve nothing
+                raise ParameterError(
+                    f"block is {self.block}: the topic {self.topic!r} has {len(known.partitions)} partitions, "
+                    "too few for one in every block"
+                )
             if self._resolve(wanted):
                 self._consumer.assign(wanted)
                 self._assigned = True
@@ -285,6 +295,10 @@ class KafkaSource:
 
     def _on_error(self, error: Any) -> None:
         self._count(error)
+
+    def _on_commit(self, error: Any, partitions: list[Any]) -> None:
+        if error is not None and self.resume == "positions":  # else the caller of commit() was told
+            self._count(error)
 
     def _count(self, error: Any) -> None:
         self.errors += 1

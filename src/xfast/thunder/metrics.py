@@ -17,6 +17,7 @@ from xfast.thunder.lookup import InNetworkLookup
 _SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 _SIZES = (0, 1, 10, 50, 100, 200, 500, 1000, 2000, 5000)
 _AGES = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
+_PER_AUTHOR = (1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0)
 _RATIOS = tuple(i / 10 for i in range(11))
 
 
@@ -51,6 +52,7 @@ class ServiceMetrics:
         self.span = histogram("time_range_seconds", "From the oldest to the newest post of an answer", _AGES)
         self.replies = histogram("reply_ratio", "Share of replies in an answer", _RATIOS)
         self.authors = histogram("authors", "Different authors of an answer", _SIZES)
+        self.per_author = histogram("posts_per_author", "Posts per author of an answer, on average", _PER_AUTHOR)
         self.registry.register(_State(lookup, tuple(consumers)))
 
     def answered(self, batch: PostBatch, now: float) -> None:
@@ -67,7 +69,9 @@ class ServiceMetrics:
             self.freshness.observe(max(0.0, now - float(times[0])))
             self.span.observe(float(times[0] - times[-1]))
             self.replies.observe(float(np.count_nonzero(batch["is_reply"])) / count)
-            self.authors.observe(len(np.unique(batch["author_id"])))
+            authors = len(np.unique(batch["author_id"]))
+            self.authors.observe(authors)
+            self.per_author.observe(count / authors)
 
     def render(self) -> bytes:
         """Return the exposition text."""
