@@ -23,10 +23,10 @@ from xfast.phoenix.features import ContextFeatures
 from xfast.phoenix.layout import layer_prefix
 from xfast.phoenix.quantization import (
     Int8Matrix,
-    StoredParams,
     compensated,
     compensated_rows,
     quantize_columns,
+    quantize_params,
     quantize_rows,
     quantize_tower,
 )
@@ -213,8 +213,13 @@ def test_command_calibrates_and_every_engine_loads_it(
     np.testing.assert_allclose(logits[2], logits[0], atol=1e-4)
     features = ContextFeatures.build(loaded.retrieval, one.engagements)
     assert features.num_valid > 1
-    assert main([*command[:3], str(tmp_path / "other"), *command[4:], "--lists", "1"]) == 2
-    assert "--lists is 1, must be at least 2" in capsys.readouterr().err
+    for wrong, message in (
+        ([*command[:3], str(tmp_path / "other"), *command[4:], "--lists", "1"], "--lists is 1, must be at least 2"),
+        ([*command[:3], str(tmp_path / "other"), "--lists", "9"], "--lists is 9, it goes with --calibrate"),
+        ([*command[:3], str(tmp_path / "other"), "--calibrate", str(tmp_path / "model")], "no such file"),
+    ):
+        assert main(wrong) == 2
+        assert message in capsys.readouterr().err
     assert not (tmp_path / "other").exists()
 
 
@@ -265,5 +270,5 @@ def test_given_matrices_are_stored_as_they_are() -> None:
     tower = random_tower(CONFIG)
     key = layer_prefix(0) + "linear/w"
     mine = Int8Matrix(np.ones(tower.params[key].shape, np.int8), np.ones((1, tower.params[key].shape[1]), np.float32))
-    stored = quantize_tower(tower, matrices={key: mine}).params
-    assert isinstance(stored, StoredParams) and stored.stored[key] is mine
+    stored = quantize_params(tower, matrices={key: mine})
+    assert stored.stored[key] is mine

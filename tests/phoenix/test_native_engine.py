@@ -244,6 +244,31 @@ def test_pallas_engine_equals_the_definition_end_to_end() -> None:
     np.testing.assert_allclose(got.logits, expected.logits, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("engine", ["xla", "pallas"])
+def test_int8_of_the_jax_engines_is_as_good_as_the_native_one(engine: Any) -> None:
+    """Layers' matrices in eight bits; in ``pallas`` through the TPU's kernel, interpreted, so one layer is enough."""
+    config = CONFIGS["right anchored, grouped"].replace(num_layers=1)
+    tower = _tower("ranker", config)
+    rng = np.random.default_rng(12)
+    engagements, some = _engagements(config, rng, 6), _candidates(rng, 5)
+
+    def probabilities(engine: Any, precision: Any) -> Any:
+        ranker = Ranker(tower, engine=engine, precision=precision)
+        return ranker.score(ranker.encode(engagements), some).probabilities
+
+    exact = probabilities("native", "float32")
+    allowed = max(np.abs(probabilities("native", "int8") - exact).mean(), 2.0**-9)  # and bfloat16's own rounding
+    got = probabilities(engine, "int8")
+    assert 0 < np.abs(got - exact).mean() <= 2 * allowed
+    if engine == "xla":
+        retrieval = _tower("retrieval", config)
+        features = ContextFeatures.build(retrieval, engagements)
+        vector, small = (
+            e.encode(features)[0] for e in (NativeRetrieval(retrieval, "float32"), XlaRetrieval(retrieval, "int8"))
+        )
+        assert 0.995 < float(vector @ small) < 1 - 1e-6
+
+
 def test_auto_is_native_and_an_instruction_set_that_is_missing_is_refused() -> None:
     tower = _tower("ranker", BASE)
     assert Ranker(tower).engine == "native"

@@ -128,8 +128,6 @@ def test_bad_arguments_are_named() -> None:
         retriever.append(_corpus(np.array([[0.0] * 8, [np.inf] * 8], np.float32)))
     with pytest.raises(ArtifactError, match="corpus: 'candidate_representations': row 0 is not finite"):
         Retriever(TOWER, _corpus(np.full((1, 8), np.nan, np.float32)))
-    with pytest.raises(NotImplementedError, match="precision='int8'"):
-        Retriever(TOWER, engine="xla", precision="int8")
 
 
 def test_an_empty_corpus_finds_nothing() -> None:

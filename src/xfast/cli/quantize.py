@@ -17,6 +17,8 @@ from xfast.phoenix.quantization import PartSize, corpus_size, quantize_corpus, q
 if TYPE_CHECKING:
     from xfast.phoenix.training.sequences import Sequences
 
+LISTS = 256
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the sub-command."""
@@ -31,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="events.parquet, or its folder: round the weights the way that measures best on these viewers",
     )  # fmt: skip
     parser.add_argument(
-        "--lists", type=int, default=256, metavar="N",
+        "--lists", type=int, metavar="N",
         help="with --calibrate: moments of viewers, half to learn from, half to measure on (default: 256)",
     )  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="with --calibrate: decides which (default: 0)")
@@ -42,7 +44,9 @@ def run(args: argparse.Namespace) -> int:
     """Quantise, write, read back and report."""
     if args.out.exists():
         raise ParameterError(f"--out is {args.out}, must not exist yet")
-    if args.lists < 2:
+    if args.lists is not None and args.calibrate is None:
+        raise ParameterError(f"--lists is {args.lists}, it goes with --calibrate")
+    if args.lists is not None and args.lists < 2:
         raise ParameterError(f"--lists is {args.lists}, must be at least 2")
     artifacts = load_artifacts(args.artifacts)
     towers: dict[str, Tower] = {name: artifacts.parts[name] for name in TOWERS if name in artifacts}
@@ -90,7 +94,7 @@ def _quantized(
         return quantize_tower(tower), tower, {}
     from xfast.phoenix.calibration import calibrate, viewer_lists
 
-    lists = viewer_lists(sequences, tower.config, args.lists, seed=args.seed)
+    lists = viewer_lists(sequences, tower.config, args.lists or LISTS, seed=args.seed)
     found = calibrate(tower, lists, lambda text: print(text, file=sys.stderr))
     record = {"method": found.method, "lists": found.lists, "seed": args.seed, "errors": dict(found.errors)}
     return found.tower, found.exact, record

@@ -33,7 +33,7 @@ from xfast.phoenix.config import PhoenixConfig
 from xfast.phoenix.engines import xla
 from xfast.phoenix.features import CandidateFeatures, Candidates, ContextFeatures, Engagements
 from xfast.phoenix.layout import layer_prefix
-from xfast.phoenix.quantization import Int8Matrix, compensated, quantize_tower
+from xfast.phoenix.quantization import Int8Matrix, compensated, quantize_params, quantize_tables
 from xfast.phoenix.ranker import Ranker
 from xfast.phoenix.training.sequences import Sequences
 
@@ -331,7 +331,7 @@ def calibrate(tower: Tower, lists: Sequence[ViewerList], say: Callable[[str], No
     variants: dict[str, tuple[Params, Statistics]] = {"": (tower.params, statistics)}
     for strength in STRENGTHS:
         variants[f"balanced {strength}"] = balanced(tower.params, tower.config, statistics, strength)
-    tables = quantize_tower(tower).tables  # no method changes what reads them
+    tables = quantize_tables(tower)  # no method changes what reads them
     errors: dict[str, float] = {}
     best: tuple[float, str, Tower, Tower] | None = None
     for name, (params, seen) in variants.items():
@@ -339,7 +339,7 @@ def calibrate(tower: Tower, lists: Sequence[ViewerList], say: Callable[[str], No
             matrices = {} if rounding == "nearest" else _compensate_all(params, seen)
             method = f"{name}, {rounding}" if name else rounding
             dense = replace(tower, params=params)
-            small = replace(quantize_tower(dense, matrices=matrices), tables=tables)
+            small = replace(tower, params=quantize_params(dense, matrices=matrices), tables=tables)
             error = float(np.mean([_difference(tower, a, b) for a, b in zip(exact, outputs(small, "int8", held))]))
             errors[method] = error
             say(f"{tower.name}: {method}: {error:.3g}")

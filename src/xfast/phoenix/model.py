@@ -20,6 +20,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from xfast.phoenix.config import PhoenixConfig
+from xfast.phoenix.int8_weight import Int8Weight
 from xfast.phoenix.layout import RANKER, RETRIEVAL, TOWER_1, TOWER_2, TowerName, layer_prefix
 
 __all__ = [
@@ -101,8 +102,10 @@ class RankerOutput(NamedTuple):
 # --- tokens (§2) -----------------------------------------------------------------------------------------------------
 
 
-def _matmul(x: Array, w: Array, dtype: DTypeLike) -> Array:
+def _matmul(x: Array, w: Array | Int8Weight, dtype: DTypeLike) -> Array:
     """``x @ w`` with operands in ``dtype``, accumulated in float32 and rounded to ``dtype`` (§6)."""
+    if isinstance(w, Int8Weight):
+        return w.multiply(x).astype(dtype)
     product = jnp.matmul(x.astype(dtype), w.astype(dtype), precision="highest", preferred_element_type=jnp.float32)
     return product.astype(dtype)
 
@@ -230,8 +233,12 @@ def attention_output(params: Params, layer: int, mixed: Array) -> Array:
 def feed_forward(params: Params, layer: int, x: Array) -> Array:
     """``(gelu(x W_linear) * (x W_linear_v)) W_linear_1`` with the tanh gelu (§3.5)."""
     at = layer_prefix(layer)
-    gate = jax.nn.gelu(_matmul(x, params[at + "linear/w"], x.dtype), approximate=True)
-    return _matmul(gate * _matmul(x, params[at + "linear_v/w"], x.dtype), params[at + "linear_1/w"], x.dtype)
+    gate = _matmul(x, params[at + "linear/w"], x.dtype)
+    if isinstance(params[at + "linear/w"], Int8Weight):  # holds both halves; gated in the kernel
+        hidden = gate
+    else:
+        hidden = jax.nn.gelu(gate, approximate=True) * _matmul(x, params[at + "linear_v/w"], x.dtype)
+    return _matmul(hidden, params[at + "linear_1/w"], x.dtype)
 
 
 def close_layer(params: Params, layer: int, h: Array, mixed: Array) -> Array:

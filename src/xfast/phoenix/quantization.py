@@ -19,7 +19,7 @@ from xfast.errors import ArtifactError, ParameterError
 from xfast.phoenix.layout import RANKER, RETRIEVAL, TOWER_1
 
 if TYPE_CHECKING:
-    from xfast.phoenix.artifacts import Corpus, Tower
+    from xfast.phoenix.artifacts import Corpus, EmbeddingTables, Tower
 
 __all__ = [
     "SCALE_SUFFIX",
@@ -34,7 +34,9 @@ __all__ = [
     "corpus_size",
     "quantize_columns",
     "quantize_corpus",
+    "quantize_params",
     "quantize_rows",
+    "quantize_tables",
     "quantize_tower",
     "stored_arrays",
     "take_int8",
@@ -232,12 +234,17 @@ def check_finite(values: Array, label: str) -> None:
             raise ParameterError(f"{label} holds {value} at {place}, must be finite to be quantised")
 
 
-def quantize_tower(tower: Tower, *, matrices: Mapping[str, Int8Matrix] | None = None) -> Tower:
-    """A tower with int8 weights and tables.
+def quantize_tower(tower: Tower) -> Tower:
+    """A tower with int8 weights and tables: :func:`quantize_params` and :func:`quantize_tables`."""
+    return replace(tower, params=quantize_params(tower), tables=quantize_tables(tower))
 
-    Matrices that activations are multiplied with get a scale per output column, embedding tables (hashed ones and the
-    small ones of actions, surfaces and ages) a scale per row. Output heads become float16: every probability passes
-    through them, and they are half a per cent of the parameters. Norm scales and vectors stay float32.
+
+def quantize_params(tower: Tower, *, matrices: Mapping[str, Int8Matrix] | None = None) -> StoredParams:
+    """Dense parameters in eight bits.
+
+    Matrices that activations are multiplied with get a scale per output column, the small tables of actions, surfaces
+    and ages a scale per row. Output heads become float16: every probability passes through them, and they are half a
+    per cent of the parameters. Norm scales and vectors stay float32.
 
     Parameters
     ----------
@@ -249,7 +256,7 @@ def quantize_tower(tower: Tower, *, matrices: Mapping[str, Int8Matrix] | None = 
     Raises
     ------
     ParameterError
-        A parameter or table holds a value that is not finite, or an output head one beyond float16; it is named.
+        A parameter holds a value that is not finite, or an output head one beyond float16; it is named.
     """
     stored: dict[str, Array | Int8Matrix] = {}
     for key, value in tower.params.items():
@@ -264,12 +271,23 @@ def quantize_tower(tower: Tower, *, matrices: Mapping[str, Int8Matrix] | None = 
             stored[key] = quantize_rows(value, scales="float16")
         else:
             stored[key] = quantize_columns(value, scales="float16")
-    tables = {}
+    return StoredParams(stored)
+
+
+def quantize_tables(tower: Tower) -> EmbeddingTables:
+    """Hash tables in eight bits, rounded for the projections that read them.
+
+    Raises
+    ------
+    ParameterError
+        A table holds a value that is not finite; it is named.
+    """
+    tables: dict[str, Any] = {}
     for kind, gram in _readers_of_tables(tower).items():
         table = np.asanyarray(getattr(tower.tables, kind))
         check_finite(table, f"{tower.name}: '{kind}_embeddings'")
         tables[kind] = compensated_rows(table, gram)
-    return replace(tower, params=StoredParams(stored), tables=replace(tower.tables, **tables))
+    return replace(tower.tables, **tables)
 
 
 def quantize_corpus(corpus: Corpus, storage: CorpusStorage) -> Corpus:

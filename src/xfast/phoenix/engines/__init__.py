@@ -120,7 +120,7 @@ def engine_status() -> dict[EngineName, str]:
     """Which engines run here and in what; ``available`` or the reason why not."""
     return {
         "native": f"available: C++ kernels for {_native.isa()}; float32, bfloat16, int8; bit-equal scores",
-        "xla": "available: the JAX definition; float32, bfloat16",
+        "xla": "available: the JAX definition; float32, bfloat16, int8",
         "pallas": "available: kernels for TPU, Hopper (Mosaic), other GPUs (Triton); on a CPU interpreted, for tests",
     }
 
@@ -130,10 +130,8 @@ def _resolve(engine: str, precision: str) -> Literal["native", "xla", "pallas"]:
         raise ParameterError(f"engine is {engine!r}, must be one of auto, native, xla, pallas")
     if precision not in ("float32", "bfloat16", "int8"):
         raise ParameterError(f"precision is {precision!r}, must be one of float32, bfloat16, int8")
-    if engine in ("xla", "pallas") and precision == "int8":
-        raise NotImplementedError(f"precision='int8': the {engine} engine computes in float32 or bfloat16 only")
     if engine == "auto":
-        return "pallas" if _accelerator() in ("gpu", "tpu") and precision != "int8" else "native"
+        return "pallas" if _accelerator() in ("gpu", "tpu") else "native"
     return cast(Literal["native", "xla", "pallas"], engine)
 
 
@@ -156,9 +154,10 @@ def ranker_engine(
         from xfast.phoenix.engines.native import NativeRanker
 
         return NativeRanker(tower, cast(Precision, precision), kv_precision=kv_precision)
-    if kv_precision not in (None, precision):
+    held = "bfloat16" if precision == "int8" else precision
+    if kv_precision not in (None, held):
         raise NotImplementedError(
-            f"kv_precision={kv_precision!r}: the {chosen} engine keeps contexts in its precision ({precision!r}), it "
+            f"kv_precision={kv_precision!r}: the {chosen} engine keeps contexts in its precision ({held!r}), it "
             "takes engine='native'"
         )
     from xfast.phoenix.engines.xla import XlaRanker, attention_kernel
@@ -169,10 +168,11 @@ def ranker_engine(
 
 def retrieval_engine(tower: Tower, engine: str, precision: str) -> RetrievalEngine:
     """Build the engine that ``engine`` names; see :func:`ranker_engine`."""
-    if _resolve(engine, precision) == "native":
+    chosen = _resolve(engine, precision)
+    if chosen == "native":
         from xfast.phoenix.engines.native import NativeRetrieval
 
         return NativeRetrieval(tower, cast(Precision, precision))
-    from xfast.phoenix.engines.xla import XlaRetrieval
+    from xfast.phoenix.engines.xla import XlaRetrieval, attention_kernel
 
-    return XlaRetrieval(tower, precision)
+    return XlaRetrieval(tower, precision, kernel=attention_kernel() if chosen == "pallas" else None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ from xfast.phoenix.cached import ContextCache, Kernel
 from xfast.phoenix.config import PhoenixConfig
 from xfast.phoenix.engines import EngineScores, Precision
 from xfast.phoenix.features import CandidateFeatures, ContextFeatures
+from xfast.phoenix.int8_weight import int8_layers
 from xfast.phoenix.model import CandidateInputs, ContextInputs, RankerOutput
 
 if TYPE_CHECKING:
@@ -146,9 +147,18 @@ def _candidate_tower(params: Any, posts: Any, authors: Any, *, config: PhoenixCo
     return model.candidate_tower(params, config, posts, authors)
 
 
-def _device_params(params: Mapping[str, F32], dtype: Any) -> dict[str, jax.Array]:
-    """Parameters on the device; what every linear layer would round to ``dtype`` is rounded once."""
-    return {key: jnp.asarray(value, dtype if key.endswith("/w") else jnp.float32) for key, value in params.items()}
+def _device_params(params: Mapping[str, F32], precision: str, kernel: Kernel | None) -> tuple[dict[str, Any], Any]:
+    """Parameters on the device, and what to compute in; what every linear layer would round is rounded once.
+
+    int8 quantises the layers' matrices; token projections and heads stay float32, and what flows between the products
+    is bfloat16, as in the native engine.
+    """
+    dtype = jnp.float32 if precision == "float32" else jnp.bfloat16
+    layers: Mapping[str, Any] = {key: jnp.asarray(value, dtype) for key, value in params.items() if key.endswith("/w")}
+    if precision == "int8":
+        layers = int8_layers(params, *(kernel or Kernel("xla", interpret=False)))
+    others = {key: jnp.asarray(value, jnp.float32) for key, value in params.items() if not key.endswith("/w")}
+    return {**others, **layers}, dtype
 
 
 def attention_kernel() -> Kernel:
@@ -164,18 +174,18 @@ class _Encoded(NamedTuple):
 class XlaRanker:
     """The ranker on XLA; see :class:`xfast.phoenix.engines.RankerEngine`.
 
-    With ``kernel`` the candidates' attention runs in a Pallas kernel, and the engine calls itself ``pallas``.
+    With ``kernel`` the candidates' attention and the int8 products run in Pallas kernels, and the engine calls itself
+    ``pallas``.
     """
 
     def __init__(self, tower: Tower, precision: str, *, deterministic: bool, kernel: Kernel | None = None) -> None:
         self.name = "xla" if kernel is None else "pallas"
         self.identity = f"{self.name} {jax.__version__} {jax.default_backend()}"
         self._kernel = kernel
-        self.precision: Precision = "bfloat16" if precision == "bfloat16" else "float32"
+        self.precision: Precision = cast(Precision, precision)
         self._config = tower.config
-        self._dtype = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
-        self._static = {"config": tower.config, "dtype": self._dtype}
-        self._params = _device_params(tower.params, self._dtype)
+        self._params, dtype = _device_params(tower.params, precision, kernel)
+        self._static = {"config": tower.config, "dtype": dtype}
         self._deterministic = deterministic
         size = tower.config.history_seq_len
         self._history_buckets = (size,) if deterministic else history_buckets(size)
@@ -295,12 +305,11 @@ class XlaRetrieval:
 
     name = "xla"
 
-    def __init__(self, tower: Tower, precision: str) -> None:
-        self.precision: Precision = "bfloat16" if precision == "bfloat16" else "float32"
+    def __init__(self, tower: Tower, precision: str, *, kernel: Kernel | None = None) -> None:
+        self.precision: Precision = cast(Precision, precision)
         self._config = tower.config
-        dtype = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
+        self._params, dtype = _device_params(tower.params, precision, kernel)
         self._static = {"config": tower.config, "dtype": dtype}
-        self._params = _device_params(tower.params, dtype)
         self._buckets = history_buckets(tower.config.history_seq_len)
 
     def encode(self, context: ContextFeatures) -> tuple[F32, float]:
