@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Canvas
 
-from xfast.research.experiments.base import Figure
+from xfast.research.figure import Figure
 
 # Okabe-Ito colours: readable with colour blindness and in print.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8c6d31")
@@ -37,8 +37,8 @@ def draw(figure: Figure, axes: Axes) -> None:
     low, high = axes.get_ylim()
     if low < 0 < high:
         axes.axhline(0.0, color="#888888", linewidth=0.8)
-    axes.set_title(textwrap.fill(figure.title, 90), fontsize=10)
-    axes.set_xlabel(textwrap.fill(figure.xlabel, 90), fontsize=9)
+    axes.set_title(textwrap.fill(figure.title, 76), fontsize=10)
+    axes.set_xlabel(textwrap.fill(figure.xlabel, 84), fontsize=9)
     axes.set_ylabel(figure.ylabel, fontsize=9)
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import time
@@ -16,10 +17,10 @@ from threadpoolctl import threadpool_limits
 
 from xfast.errors import DataError, ParameterError
 from xfast.research import plots
-from xfast.research.experiments import EXPERIMENTS, Context, Experiment, Figure, Part, Series
+from xfast.research.experiments import EXPERIMENTS, HOMES, Context, Experiment, Figure, Part, Series
 
 # Modules that present results and cannot change them; editing one keeps every cached number.
-_PRESENTATION = frozenset({"plots.py", "runner.py", "scoreboard.py"})
+_PRESENTATION = frozenset({"xfast.research.plots", "xfast.research.runner", "xfast.research.scoreboard"})
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def figure_from(record: dict[str, Any]) -> Figure:
 def content_key(experiment: str, part: Part, context: Context) -> str:
     """Digest of everything a result depends on."""
     digest = hashlib.sha256(f"{experiment}/{part.name}/{context.tier}".encode())
-    digest.update(_code_digest().encode())
+    digest.update(code_digest(HOMES[experiment]).encode())
     for library in ("numpy", "jax", "scipy", "scikit-learn"):
         digest.update(version(library).encode())
     if part.dataset is not None:
@@ -104,14 +105,50 @@ def content_key(experiment: str, part: Part, context: Context) -> str:
     return digest.hexdigest()
 
 
-@lru_cache(maxsize=1)
-def _code_digest() -> str:
+@lru_cache(maxsize=64)
+def code_digest(module: str) -> str:
+    """Digest of a module and of every module of this package that it imports, directly or not.
+
+    Editing one study recomputes that study, and what stands on it, alone.
+    """
     digest = hashlib.sha256()
-    root = Path(__file__).parent
-    for path in sorted(root.rglob("*.py")):
-        if path.name not in _PRESENTATION and "audit" not in path.parts:
-            digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    for path in sorted(_reachable(module)):
+        digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
+
+
+def _reachable(module: str) -> set[Path]:
+    found: dict[str, Path] = {}
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        if name in found or name in _PRESENTATION:
+            continue
+        path = _source(name)
+        if path is not None:
+            found[name] = path
+            waiting += _imports(path)
+    return set(found.values())
+
+
+@lru_cache(maxsize=1_024)
+def _source(name: str) -> Path | None:
+    """File of a module of this package; None for names that are no module."""
+    root = Path(__file__).parents[1]
+    place = root.joinpath(*name.split(".")[1:])
+    return next((path for path in (place.with_suffix(".py"), place / "__init__.py") if path.is_file()), None)
+
+
+@lru_cache(maxsize=1_024)
+def _imports(path: Path) -> tuple[str, ...]:
+    """Names that a file imports from this package: modules, and what may be modules."""
+    names: list[str] = []
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return tuple(name for name in names if name.split(".")[0] == "xfast")
 
 
 @lru_cache(maxsize=16)

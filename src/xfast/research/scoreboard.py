@@ -125,8 +125,9 @@ def needed(target: Target) -> set[str]:
 def within(value: Any, published: Any, tolerance: str) -> tuple[bool, float | None]:
     """Whether a value agrees with the published one, and the largest difference.
 
-    Understands ``abs X``, ``X%``, ``+-N``, ``exact``, ``N SE`` (the standard error comes with our value), ``|rho|<X``
-    and, for texts such as ``45/445`` or ``>500``, the same rule number by number.
+    Understands ``abs X``, ``X%``, ``+-N``, ``exact``, ``N SE`` (the standard error comes with our value), ``|rho|<X``,
+    ``>=X`` and ``<=X`` (a bound on our value) and, for texts such as ``45/445`` or ``>500``, the same rule number by
+    number.
     """
     error = None
     if isinstance(value, Mapping) and set(value) == {"value", "se"}:
@@ -155,6 +156,8 @@ def _close(ours: float, theirs: float, tolerance: str, error: float | None) -> b
         return False
     if bound := re.search(r"\|rho\|<\s*([\d.]+)", tolerance):
         return abs(ours) < float(bound[1])
+    if bound := re.match(r"(>=|<=)\s*([\d.]+)", tolerance):
+        return ours >= float(bound[2]) if bound[1] == ">=" else ours <= float(bound[2])
     allowed = [0.0]
     allowed += [float(number) for number in re.findall(r"abs ([\d.e+-]+)", tolerance)]
     allowed += [float(number) / 100.0 * abs(theirs) for number in re.findall(r"([\d.]+)%", tolerance)]

@@ -14,54 +14,32 @@ import yaml
 
 from xfast.actions import RESEARCH18, canonical
 from xfast.errors import ConfigurationError, DataError, ParameterError
+from xfast.mixer.heads import HEADS
+from xfast.mixer.params import CONTINUOUS_WEIGHTS, NEGATIVE_WEIGHTS, POSITIVE_WEIGHTS, Params
+from xfast.mixer.params import PRESETS as FEED_PRESETS
 from xfast.research import space
 from xfast.research.environment import F64
 
-# Scoring parameters of the feed (HOME_MIXER §14) -> the action each one weighs.
-PARAMETERS: Final = {
-    "FavoriteWeight": "favorite",
-    "ReplyWeight": "reply",
-    "RetweetWeight": "retweet",
-    "PhotoExpandWeight": "photo_expand",
-    "ClickWeight": "click",
-    "ProfileClickWeight": "profile_click",
-    "VqvWeight": "vqv",
-    "ShareWeight": "share",
-    "ShareViaDmWeight": "share_via_dm",
-    "ShareViaCopyLinkWeight": "share_via_copy_link",
-    "DwellWeight": "dwell",
-    "QuoteWeight": "quote",
-    "QuotedClickWeight": "quoted_click",
-    "FollowAuthorWeight": "follow_author",
-    "NotInterestedWeight": "not_interested",
-    "BlockAuthorWeight": "block_author",
-    "MuteAuthorWeight": "mute_author",
-    "ReportWeight": "report",
+_FIELDS: Final = dict(zip((*POSITIVE_WEIGHTS, *NEGATIVE_WEIGHTS, *CONTINUOUS_WEIGHTS), HEADS, strict=True))
+_SPELLINGS: Final = {
+    key: head
+    for field_name, head in _FIELDS.items()
+    for key in (field_name, str(Params.__dataclass_fields__[field_name].metadata["public"]))
 }
-# Scoring parameters without a column among the 18 actions: read, reported, left out.
-OUTSIDE: Final = frozenset({"QuotedVqvWeight", "ContDwellTimeWeight", "ContClickDwellTimeWeight", "NotDwelledWeight"})
+# The mixer's scoring parameters by both of their names -> the action that each one weighs.
+PARAMETERS: Final[Mapping[str, str]] = {key: head for key, head in _SPELLINGS.items() if head in RESEARCH18}
+# Those without a column among the 18 actions: read, reported, left out.
+OUTSIDE: Final = frozenset(_SPELLINGS) - frozenset(PARAMETERS)
 
+
+def _mixer_preset(name: str) -> dict[str, float]:
+    params = Params.preset(name)
+    return {head: float(getattr(params, field_name)) for field_name, head in _FIELDS.items() if head in RESEARCH18}
+
+
+# The feed's own presets come from the mixer: there is no second copy to go stale.
 PRESETS: Final[Mapping[str, Mapping[str, float]]] = {
-    "2026-08": {
-        "favorite": 0.5,
-        "reply": 5.0,
-        "retweet": 1.0,
-        "photo_expand": 0.05,
-        "click": 0.4,
-        "profile_click": 0.0,
-        "vqv": 0.05,
-        "share": 2.0,
-        "share_via_dm": 5.0,
-        "share_via_copy_link": 20.0,
-        "dwell": 0.0,
-        "quote": 5.0,
-        "quoted_click": 0.05,
-        "follow_author": 4.0,
-        "not_interested": -43.2,
-        "block_author": -31.2,
-        "mute_author": -58.8,
-        "report": -234.0,
-    },
+    **{name: _mixer_preset(name) for name in FEED_PRESETS},
     "hand": dict(zip(space.ACTIONS, space.HAND_WEIGHTS.tolist(), strict=True)),
     "engagement": dict.fromkeys(space.ACTIONS, 1.0),
 }
@@ -109,7 +87,8 @@ def read_weights(source: str) -> FeedWeights:
 
     The file may name a preset (``params = "2026-08"`` or ``preset = …``) and change single weights, by action
     (``favorite = 1.0``) or by parameter (``FavoriteWeight = 1.0``), at the top or in tables ``[weights]`` or
-    ``[params]``. Other keys belong to other parts of the feed and are left alone.
+    ``[params]``. Other keys belong to other parts of the feed and are left alone; a file that `Params.load` reads means
+    here what it means there.
 
     Raises
     ------
@@ -126,6 +105,8 @@ def read_weights(source: str) -> FeedWeights:
             f"--weights {source} is neither a preset ({', '.join(PRESETS)}) nor TOML: {error}"
         ) from error
     named = document.get("preset", document.get("params"))
+    if isinstance(named, dict):
+        named = next(iter(FEED_PRESETS))  # a mixer's file that names no preset differs from the first one
     weights: dict[str, float] = {}
     if isinstance(named, str):
         if named not in PRESETS:

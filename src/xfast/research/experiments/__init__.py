@@ -12,8 +12,11 @@ from xfast.research.experiments import (
     loss_study,
     network_study,
     observation,
+    optimisations,
+    phoenix_world,
     plural_study,
     protocol,
+    ranker,
     recovery,
     scalarization,
     training_basics,
@@ -21,27 +24,30 @@ from xfast.research.experiments import (
 )
 from xfast.research.experiments.base import Context, Experiment, Figure, Part, Result, Series
 
-EXPERIMENTS: dict[str, Experiment] = {
-    module.EXPERIMENT.name: module.EXPERIMENT
-    for module in (
-        foundation,
-        audit_table,
-        training_basics,
-        labels,
-        direction,
-        goodhart,
-        budget,
-        observation,
-        scalarization,
-        loss_study,
-        recovery,
-        geometry,
-        network_study,
-        plural_study,
-        verification,
-        closed_forms,
-        protocol,
-    )
-}
+_MODULES = (
+    foundation,
+    audit_table,
+    training_basics,
+    labels,
+    direction,
+    goodhart,
+    budget,
+    observation,
+    scalarization,
+    loss_study,
+    recovery,
+    geometry,
+    network_study,
+    plural_study,
+    verification,
+    closed_forms,
+    protocol,
+    phoenix_world,
+    optimisations,
+    ranker,
+)
+EXPERIMENTS: dict[str, Experiment] = {module.EXPERIMENT.name: module.EXPERIMENT for module in _MODULES}
+# Experiment -> the module whose code it depends on.
+HOMES: dict[str, str] = {module.EXPERIMENT.name: module.__name__ for module in _MODULES}
 
-__all__ = ["EXPERIMENTS", "Context", "Experiment", "Figure", "Part", "Result", "Series"]
+__all__ = ["EXPERIMENTS", "HOMES", "Context", "Experiment", "Figure", "Part", "Result", "Series"]

@@ -13,32 +13,24 @@ import numpy as np
 from xfast.errors import ParameterError
 from xfast.research import datasets, synthetic
 from xfast.research.environment import F64, Environment
+from xfast.research.figure import Figure, Series
+
+__all__ = [
+    "Context",
+    "Experiment",
+    "Figure",
+    "Part",
+    "Result",
+    "Series",
+    "Tier",
+    "Value",
+    "per_dataset",
+    "to_plain",
+    "with_error",
+]
 
 Value = float | int | str | list[float] | dict[str, float]
 Tier = Literal["full", "small"]
-
-
-@dataclass(frozen=True)
-class Series:
-    """One line, band or set of bars of a figure."""
-
-    label: str
-    x: Sequence[float]
-    y: Sequence[float]
-    low: Sequence[float] | None = None
-    high: Sequence[float] | None = None
-    kind: Literal["line", "points", "bars"] = "line"
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A plot as data, so that a cached result can be drawn again without being computed again."""
-
-    title: str
-    xlabel: str
-    ylabel: str
-    series: Sequence[Series]
-    logx: bool = False
 
 
 @dataclass(frozen=True)

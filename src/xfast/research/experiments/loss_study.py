@@ -48,7 +48,7 @@ def posthoc(probabilities: F64, stakeholder: str, alpha: float, score: F64 | Non
 
 def run(context: Context) -> Result:
     """Train all 87 vectors at once, evaluate the 30 rerankers, compare learned directions with the converged ones."""
-    environment = synthetic.environment(context.count(2_000, 200), seed=0)
+    environment = synthetic.environment(context.count(2_000, 200))
     n, epochs = context.count(50_000, 500), context.count(30, 5)
     draws = pairs.draw(n, len(environment.features), seed=SEED, per_item=True)
     train, held_out = pairs.split(n, seed=SEED)
