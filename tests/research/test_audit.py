@@ -12,6 +12,7 @@ import pytest
 
 from xfast.cli import main
 from xfast.errors import ConfigurationError, DataError, ParameterError
+from xfast.mixer.params import Params
 from xfast.research import audit, space, synthetic
 
 FAST = {"seeds": 2, "resamples": 100}
@@ -54,6 +55,19 @@ def test_published_feed_names_parameters_and_actions(tmp_path: Path) -> None:
     assert (found.weights == expected).all()
     assert found.ignored == {"NotDwelledWeight": -0.02}
     assert expected[space.ACTIONS.index("report")] == -234.0
+
+
+def test_presets_are_the_mixers_own(tmp_path: Path) -> None:
+    params = Params.preset("2026-08")
+    assert audit.PRESETS["2026-08"]["report"] == params.report_weight
+    assert audit.PRESETS["2026-08"]["retweet"] == params.retweet_weight
+    file = tmp_path / "feed.toml"
+    file.write_text("[params]\nreply_weight = 2.5\nMAX_POST_AGE = 86400\nQuotedVqvWeight = 0.1\n")
+    found = audit.read_weights(str(file))
+    mixer = Params.load(file)
+    assert dict(zip(space.ACTIONS, found.weights, strict=True))["reply"] == mixer.reply_weight == 2.5
+    assert dict(zip(space.ACTIONS, found.weights, strict=True))["report"] == mixer.report_weight
+    assert found.ignored == {"QuotedVqvWeight": 0.1}
 
 
 @pytest.mark.parametrize(

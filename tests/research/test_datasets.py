@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from xfast.cli import main
 from xfast.errors import DataError, ParameterError
 from xfast.research import datasets
 from xfast.research.datasets import mind
+from xfast.research.datasets.fetch import fetch
 from xfast.research.environment import Environment
 
 
@@ -113,6 +117,40 @@ def test_missing_and_malformed_files(tmp_path: Path) -> None:
         file.write("1::2::oops\n")
     with pytest.raises(DataError, match=r"ratings.dat:161: 3 fields, 4 expected"):
         datasets.load("ml-1m", tmp_path)
+
+
+def test_fetch_unpacks_keeps_and_refuses(tmp_path: Path) -> None:
+    owner, here = tmp_path / "owner", tmp_path / "here"
+    owner.mkdir()
+    with zipfile.ZipFile(owner / "set.zip", "w") as archive:
+        archive.writestr("set/ua.base", "1\t2\t3\t4\n")
+    (owner / "table.csv.gz").write_bytes(gzip.compress(b"a,b\n"))
+    urls = tuple((owner / name).as_uri() for name in ("set.zip", "table.csv.gz"))
+    said: list[str] = []
+    assert fetch(urls, here, say=said.append) == [here / "set", here / "table.csv"]
+    assert (here / "set" / "ua.base").read_text() == "1\t2\t3\t4\n"
+    assert (here / "table.csv").read_text() == "a,b\n"
+    assert sorted(path.name for path in here.iterdir()) == ["set", "table.csv"]
+    fetch(urls, here, say=said.append)
+    assert sum("already" in line for line in said) == 2
+    with zipfile.ZipFile(owner / "bad.zip", "w") as archive:
+        archive.writestr("../outside", "x")
+    with pytest.raises(DataError, match="outside the folder"):
+        fetch(((owner / "bad.zip").as_uri(),), here, say=said.append)
+    assert not (tmp_path / "outside").exists()
+    with pytest.raises(DataError, match="cannot be fetched"):
+        fetch(((owner / "absent.zip").as_uri(),), here, say=said.append)
+
+
+def test_download_says_the_licence_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["research", "download", "ml-100k", "--data", str(tmp_path / "data")]) == 2
+    output = capsys.readouterr()
+    assert output.out.splitlines()[1].startswith("  Licence: GroupLens")
+    assert "nobody is here to accept" in output.err
+    assert not (tmp_path / "data").exists()
+    assert main(["research", "download", "mind-small", "--data", str(tmp_path)]) == 0
+    assert "Accept the terms" in capsys.readouterr().out
+    assert main(["research", "download", "netflix", "--data", str(tmp_path)]) == 2
 
 
 def test_ml100k_is_the_published_pool(ml100k: Environment) -> None:

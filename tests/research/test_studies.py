@@ -15,7 +15,7 @@ from xfast.research import directions, loso, network, runner, scoreboard, synthe
 from xfast.research.environment import Environment
 from xfast.research.experiments import EXPERIMENTS, Context
 from xfast.research.experiments.base import with_error
-from xfast.research.experiments.goodhart import tag_entropy
+from xfast.research.experiments.goodhart import one_more, over_pools, tag_entropy
 from xfast.research.scoreboard import Target, within
 
 # Softmax T = 1 and hard top-10 changes from 25 to 2,000 pairs (RESEARCH §7).
@@ -149,6 +149,9 @@ def test_changed_data_is_computed_again(tmp_path: Path) -> None:
         (1305, 1305, "exact", True),
         (1304, 1305, "exact", False),
         ("nan", 0.5, "abs 1", False),
+        (17.0, 10.33, ">=10x at same shape (eager baseline)", True),
+        (9.9, 10.33, ">=10x at same shape (eager baseline)", False),
+        (0.1, 0.2, "<= 0.15", True),
     ],
 )
 def test_tolerances(ours: object, published: object, tolerance: str, close: bool) -> None:
@@ -169,6 +172,8 @@ def test_statuses_and_page() -> None:
     page = scoreboard.markdown(rows)
     assert "Of 4 targets whose data is here 1 (25.0%)" in page
     assert "measured reason" in page
+    timed = scoreboard.timings({"x/y": record | {"seconds": 2.0}, "x/ml-100k": record | {"seconds": 3.0}})
+    assert "no data files: 2 s together; all parts here: 5 s" in timed
 
 
 def test_command_line(tmp_path: Path, results: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -188,11 +193,36 @@ def test_command_line(tmp_path: Path, results: Path, capsys: pytest.CaptureFixtu
         scoreboard.read_targets(targets)
 
 
+def test_editing_a_study_leaves_others_cached() -> None:
+    def names(module: str) -> set[str]:
+        return {path.name for path in runner._reachable(f"xfast.research.experiments.{module}")}
+
+    assert {"audit_table.py", "threshold.py", "base.py", "actions.py"} <= names("audit_table")
+    assert "network_study.py" not in names("audit_table")
+    assert {"pareto.py", "geometry.py"} <= names("geometry")
+    assert "feed.py" in names("phoenix_world")
+    assert not {"plots.py", "runner.py", "scoreboard.py"} & names("geometry")
+
+
 def test_every_experiment_has_parts_and_a_summary() -> None:
     assert len(SYNTHETIC) >= 10
     for experiment in EXPERIMENTS.values():
         assert experiment.summary
         assert len({part.name for part in experiment.parts}) == len(experiment.parts)
+
+
+def test_a_prediction_is_less_sure_than_a_mean() -> None:
+    samples = np.array([1.0, 2.0, 3.0, 6.0])
+    found = one_more(samples)
+    assert found["value"] == 3.0
+    assert found["se"] == pytest.approx(samples.std(ddof=1) * np.sqrt(1.25))
+
+
+def test_pools_trained_together_are_pools_trained_alone() -> None:
+    worlds = synthetic.environments(60, 2)
+    together = over_pools(worlds, (42, 43))
+    np.testing.assert_allclose(over_pools(worlds[1:], (42, 43))[0], together[1], atol=1e-4)
+    assert not np.allclose(worlds[0].features, worlds[1].features)
 
 
 def test_with_error_and_pools_of_two() -> None:

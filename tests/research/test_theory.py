@@ -34,6 +34,7 @@ def test_prediction_intervals_cover_and_abstain() -> None:
     assert sure.verdict == "gains"
     assert sure.bootstrap[0] < sure.correlation < sure.bootstrap[1]
     assert sure.delta == pytest.approx(sure.bootstrap, abs=0.03)
+    assert sure.covariance_bootstrap[0] < sure.covariance < sure.covariance_bootstrap[1]
     assert covariance.predict(x, -x + rng.normal(size=400), rng=rng, resamples=200).verdict == "loses"
     assert covariance.predict(x, rng.normal(size=400), rng=rng, resamples=200).verdict == "abstain"
     with pytest.raises(ParameterError, match="constant"):
@@ -161,6 +162,17 @@ def test_flip_probability_matches_simulation() -> None:
     moved = weights * (1 + rng.normal(0, 0.5, (40_000, 3)))
     share = np.mean((moved @ other) * (weights @ other) < 0)
     assert robustness.flip_probability(weights, other, 0.5) == pytest.approx(share, abs=0.01)
+
+
+def test_cosine_interval_holds_the_cosine_and_closes_without_errors() -> None:
+    rng = np.random.default_rng(9)
+    weights, other = space.HAND_WEIGHTS, space.alpha_weights(4.0)
+    exact = policies.cosine(weights, other)
+    low, high = robustness.cosine_interval(weights, other, 0.3, rng=rng)
+    assert -1 <= low < exact < high <= 1
+    assert robustness.cosine_interval(weights, other, 0.0, rng=rng) == pytest.approx((exact, exact))
+    with pytest.raises(ParameterError, match="sigma is -1"):
+        robustness.cosine_interval(weights, other, -1.0, rng=rng)
 
 
 def test_boundary_sees_a_local_reversal() -> None:

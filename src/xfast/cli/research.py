@@ -16,7 +16,7 @@ DEFAULT_OUT = Path("research-results")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare ``run``, ``list`` and ``scoreboard``."""
+    """Declare ``run``, ``list``, ``download`` and ``scoreboard``."""
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     run_parser = verbs.add_parser("run", help="run experiments (cached, resumable)")
     run_parser.add_argument("names", nargs="+", metavar="NAME", help="experiment names, or all")
@@ -24,6 +24,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run_parser.add_argument("--out", type=Path, default=DEFAULT_OUT, help="results folder (%(default)s)")
     run_parser.add_argument("--tier", choices=("full", "small"), default="full", help="sizes (%(default)s)")
     verbs.add_parser("list", help="name the experiments and how to get the data")
+    download = verbs.add_parser("download", help="fetch a data set from its owner; says the licence first")
+    download.add_argument("name", help="ml-100k, ml-1m, mind-small or amazon-kindle")
+    download.add_argument("--data", type=Path, required=True, help="folder to put it in")
+    download.add_argument("--accept-licence", action="store_true", help="do not ask whether you accept it")
     board = verbs.add_parser("scoreboard", help="compare results with published numbers")
     board.add_argument("--targets", type=Path, required=True, help="JSON file with the published numbers")
     board.add_argument("--out", type=Path, default=DEFAULT_OUT, help="results folder (%(default)s)")
@@ -45,13 +49,15 @@ def run(args: argparse.Namespace) -> int:
         for name, text in datasets.DOWNLOADS.items():
             print(f"\n{name}\n  {text}")
         return 0
+    if args.verb == "download":
+        return _download(args.name, args.data, accepted=args.accept_licence)
     if args.verb == "scoreboard":
         records = runner.load_records(args.out)
         if not records:
             raise ParameterError(f"--out {args.out} holds no results; run `xfast research run all` first")
         here = {key.split("/")[1] for key in records}
         rows = scoreboard.compare(scoreboard.read_targets(args.targets), records, here)
-        page = scoreboard.markdown(rows)
+        page = f"{scoreboard.markdown(rows)}\n{scoreboard.timings(records)}"
         print(page)
         if args.markdown:
             args.markdown.write_text(f"# Scoreboard\n\n{page}")
@@ -84,4 +90,27 @@ def run(args: argparse.Namespace) -> int:
             following = work[number] if number < len(work) else None
             name = f"{following[0].name}/{following[1].name}" if following else "done"
             progress.update(task, completed=number, description=name)
+    return 0
+
+
+def _download(name: str, folder: Path, *, accepted: bool) -> int:
+    """Say the licence, ask, fetch."""
+    from xfast.research import datasets
+    from xfast.research.datasets.fetch import fetch
+
+    if name not in datasets.DOWNLOADS:
+        raise ParameterError(f"data set is {name!r}; known are {', '.join(datasets.DOWNLOADS)}")
+    source = datasets.DOWNLOADS[name]
+    print(f"{name}\n  {source}")
+    if not source.urls:
+        return 0
+    if not accepted:
+        if not sys.stdin.isatty():
+            raise ParameterError("nobody is here to accept the licence; add --accept-licence if you do")
+        if input("Do you accept this licence? [y/N] ").strip().lower() not in ("y", "yes"):
+            print("nothing was fetched")
+            return 1
+    place = folder if source.urls[0].endswith(".zip") else folder / name
+    for path in fetch(source.urls, place, say=print):
+        print(path)
     return 0

@@ -31,6 +31,7 @@ from xfast.world import Interactions, import_movielens, interactions
 
 FAVORITE = PROTO.column("favorite")
 LIST = 8
+LossName = Literal["bpr", "bce", "untrained"]
 HISTORY = 64
 NEGATIVES = 64
 _NUMBER = np.uint64((1 << 22) - 1)  # a film's number stands in the low bits of its post id
@@ -94,9 +95,7 @@ def settings(sequences: Sequences) -> PhoenixConfig:
     )  # fmt: skip
 
 
-def train(
-    sequences: Sequences, loss: Literal["bpr", "bce", "untrained"], *, epochs: int, rate: float = 3e-3, seed: int = 0
-) -> Tower:
+def train(sequences: Sequences, loss: LossName, *, epochs: int, rate: float = 3e-3, seed: int = 0) -> Tower:
     """Fit a ranker; negatives come in proportion to popularity, as films of other users' batches do."""
     config = TrainConfig(
         epochs=epochs, batch_size=32, weight_decay=1e-4, dense_learning_rate=rate, random_negatives=NEGATIVES,

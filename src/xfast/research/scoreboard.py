@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from xfast.errors import DataError
+from xfast.research.datasets import LOADERS
 
 Status = Literal["reproduced", "explained", "differs", "waiting", "missing"]
 STATUS_TEXT: dict[Status, str] = {
@@ -202,6 +203,18 @@ def summary(rows: Iterable[Row]) -> dict[str, int]:
     """Number of targets of every status."""
     count = Counter(row.status for row in rows)
     return {status: count.get(status, 0) for status in STATUS_TEXT}
+
+
+def timings(records: Mapping[str, Mapping[str, Any]]) -> str:
+    """Seconds that every part took when it was computed, as a page section."""
+    lines = ["## Time", "", "| part | values | seconds |", "|---|---:|---:|"]
+    lines += [
+        f"| {name} | {len(record['values'])} | {record['seconds']:.1f} |" for name, record in sorted(records.items())
+    ]
+    free = sum(record["seconds"] for name, record in records.items() if name.split("/")[1] not in LOADERS)
+    total = sum(record["seconds"] for record in records.values())
+    lines += ["", f"Parts that need no data files: {free:.0f} s together; all parts here: {total:.0f} s."]
+    return "\n".join(lines) + "\n"
 
 
 def markdown(rows: list[Row]) -> str:

@@ -90,7 +90,9 @@ def audit(
         near = boundary.diagnose(score, utility)
         judges[name] = {
             "cosine": policies.cosine(feed.weights, weights),
+            "cosine_interval": robustness.cosine_interval(feed.weights, weights, SIGMA, rng=rng),
             "covariance": found.covariance / scale,
+            "covariance_interval": tuple(end / scale for end in found.covariance_bootstrap),
             "correlation": found.correlation,
             "interval_delta": found.delta,
             "interval_bootstrap": found.bootstrap,
@@ -249,9 +251,11 @@ def _verdict(subject: str, judge: dict[str, Any], numbers: dict[str, Any]) -> tu
         )
     threshold_now = numbers["threshold"]
     if threshold_now["root"] is not None:
+        pool = threshold_now["pool_root"]
+        items = "" if pool is None else f", over these items at {pool:+.2f}"
         sentences.append(
             f"By weights alone the sign would flip if every negative action weighed {threshold_now['root']:+.2f} "
-            f"(in units of the mean positive weight); they now weigh {threshold_now['now']:+.2f} on average."
+            f"(in units of the mean positive weight){items}; they now weigh {threshold_now['now']:+.2f} on average."
         )
     if judge["radius_each"] is not None:
         sentences.append(

@@ -15,26 +15,31 @@ GOOD, BAD, GREY = COLOURS[2], COLOURS[1], "#666666"
 
 
 def judges(numbers: dict[str, Any]) -> str:
-    """Correlation of every judge with its bootstrap interval, and the cosine beside it."""
+    """Correlation and cosine of every judge, and the covariance, with their intervals."""
     names = list(numbers["judges"])
-    canvas = Canvas(figsize=(6.4, 0.7 + 0.55 * len(names)), layout="constrained")
-    axes = canvas.subplots()
+    canvas = Canvas(figsize=(6.4, 1.5 + 0.5 * len(names)), layout="constrained")
+    relative, absolute = canvas.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     for row, name in enumerate(names):
         judge = numbers["judges"][name]
-        low, high = judge["interval_bootstrap"]
         colour = {"gains": GOOD, "loses": BAD, "abstain": GREY}[judge["verdict"]]
-        axes.plot([low, high], [row, row], color=colour, linewidth=5, alpha=0.35, solid_capstyle="butt")
-        axes.scatter(
-            [judge["correlation"]], [row], color=colour, s=45, zorder=3, label="" if row else "pool correlation"
-        )
-        axes.scatter([judge["cosine"]], [row], marker="x", color=GREY, s=35, label="" if row else "cosine of weights")
-    axes.axvline(0, color="#333333", linewidth=0.8)
-    axes.set_yticks(range(len(names)), names)
-    axes.invert_yaxis()
-    axes.margins(y=0.25)
-    axes.set_xlim(-1.05, 1.05)
-    axes.set_xlabel("alignment with the feed (bar: 95 % interval over items)", fontsize=9)
-    axes.legend(fontsize=8, frameon=False, loc="best")
+        for axes, key, interval, shift, paint, marker, label in (
+            (relative, "correlation", "interval_bootstrap", -0.14, colour, "o", "pool correlation"),
+            (relative, "cosine", "cosine_interval", 0.14, GREY, "x", "cosine of weights"),
+            (absolute, "covariance", "covariance_interval", 0.0, colour, "o", ""),
+        ):
+            axes.plot(judge[interval], [row + shift] * 2, color=paint, linewidth=5, alpha=0.35, solid_capstyle="butt")
+            axes.scatter(
+                [judge[key]], [row + shift], color=paint, s=36, marker=marker, zorder=3, label="" if row else label
+            )
+    for axes in (relative, absolute):
+        axes.axvline(0, color="#333333", linewidth=0.8)
+    relative.set_yticks(range(len(names)), names)
+    relative.invert_yaxis()
+    relative.margins(y=0.25)
+    relative.set_xlim(-1.05, 1.05)
+    relative.set_xlabel("correlation, cosine", fontsize=9)
+    absolute.set_xlabel("covariance with the score", fontsize=9)
+    relative.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, 1.28), ncols=2)
     return _finish(canvas)
 
 
@@ -68,7 +73,7 @@ def threshold(numbers: dict[str, Any]) -> str:
 def pairs_curve(numbers: dict[str, Any]) -> str:
     """Utility change against preference pairs: as published, converged, and at unit spread."""
     found = numbers["pairs_curve"]
-    canvas = Canvas(figsize=(6.4, 3.8), layout="constrained")
+    canvas = Canvas(figsize=(6.4, 4.2), layout="constrained")
     axes = canvas.subplots()
     views = (
         ("step_limited", "50 epochs of Adam (as published)"),
@@ -85,7 +90,7 @@ def pairs_curve(numbers: dict[str, Any]) -> str:
     axes.set_xscale("log")
     axes.set_xlabel("preference pairs of the platform", fontsize=9)
     axes.set_ylabel("utility change of the judge (softmax, T = 1)", fontsize=9)
-    axes.legend(fontsize=8, frameon=False)
+    axes.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
     return _finish(canvas)
 
 

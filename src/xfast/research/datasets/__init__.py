@@ -1,8 +1,9 @@
-"""Adapters from original data files to `Environment`; the caller gives the folder, nothing is downloaded or shipped."""
+"""Adapters from original data files to `Environment`; the caller gives the folder, nothing is shipped."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from xfast.errors import DataError, ParameterError
@@ -26,17 +27,54 @@ SIGNATURES = {
     "amazon-kindle": ("Kindle_Store.csv", "meta_Kindle_Store.jsonl"),
 }
 
-# How a user gets each set. The licence comes first because it decides whether they may.
-DOWNLOADS = {
-    "mind-truncated": "Any part of MIND-small (same licence): keep the first lines of news.tsv and behaviors.tsv.",
-    "ml-100k": "Licence: GroupLens, research use, no redistribution without permission (see its README).\n"
-    "  curl -O https://files.grouplens.org/datasets/movielens/ml-100k.zip && unzip ml-100k.zip",
-    "ml-1m": "Licence: GroupLens, research use, no redistribution without permission (see its README).\n"
-    "  curl -O https://files.grouplens.org/datasets/movielens/ml-1m.zip && unzip ml-1m.zip",
-    "mind-small": "Licence: Microsoft Research License Terms, research use only; accept them on https://msnews.github.io\n"
-    "  unzip MINDsmall_train.zip -d mind-small",
-    "amazon-kindle": "Licence: research use, cite Hou et al. 2024; https://amazon-reviews-2023.github.io\n"
-    "  benchmark/5core/rating_only/Kindle_Store.csv.gz and raw/meta_categories/meta_Kindle_Store.jsonl.gz, unpacked",
+
+@dataclass(frozen=True)
+class Source:
+    """Where a data set comes from.
+
+    Attributes
+    ----------
+    licence
+        What its owner allows; shown before anything else, because it decides whether a user may have it at all.
+    urls
+        Files to fetch; empty where the owner wants the terms accepted on a page of theirs.
+    how
+        What to do by hand instead, or what the files are.
+    """
+
+    licence: str
+    urls: tuple[str, ...]
+    how: str
+
+    def __str__(self) -> str:
+        return "\n  ".join((f"Licence: {self.licence}", *self.urls, self.how))
+
+
+_GROUPLENS = "GroupLens: research use with citation, no redistribution and no commercial use without permission"
+_KINDLE = "https://mcauleylab.ucsd.edu/public_datasets/data/amazon_2023"
+DOWNLOADS: dict[str, Source] = {
+    "ml-100k": Source(
+        _GROUPLENS, ("https://files.grouplens.org/datasets/movielens/ml-100k.zip",), "The README inside has the terms."
+    ),
+    "ml-1m": Source(
+        _GROUPLENS, ("https://files.grouplens.org/datasets/movielens/ml-1m.zip",), "The README inside has the terms."
+    ),
+    "mind-small": Source(
+        "Microsoft Research License Terms: research use only, accepted on the page",
+        (),
+        "Accept the terms on https://msnews.github.io, then: unzip MINDsmall_train.zip -d mind-small",
+    ),
+    "mind-truncated": Source(
+        "as mind-small", (), "Any part of MIND-small: keep the first lines of news.tsv and behaviors.tsv."
+    ),
+    "amazon-kindle": Source(
+        "Amazon Reviews 2023 (Hou et al. 2024): research use, cite the paper; https://amazon-reviews-2023.github.io",
+        (
+            f"{_KINDLE}/benchmark/5core/rating_only/Kindle_Store.csv.gz",
+            f"{_KINDLE}/raw/meta_categories/meta_Kindle_Store.jsonl.gz",
+        ),
+        "Several GB; unpacked to Kindle_Store.csv and meta_Kindle_Store.jsonl.",
+    ),
 }
 
 
@@ -62,9 +100,9 @@ def load(name: str, folder: Path) -> Environment:
     missing = [file for file in SIGNATURES[name] if not (folder / file).is_file()]
     if missing:
         error = DataError(f"{name}: {folder / missing[0]} is not here")
-        error.add_note(DOWNLOADS[name])
+        error.add_note(str(DOWNLOADS[name]))
         raise error
     return LOADERS[name](folder)
 
 
-__all__ = ["DOWNLOADS", "LOADERS", "SIGNATURES", "find", "load"]
+__all__ = ["DOWNLOADS", "LOADERS", "SIGNATURES", "Source", "find", "load"]

@@ -103,7 +103,8 @@ class Context:
                 self._loaded[name] = datasets.load(name, self.folders[name])
             else:
                 error = ParameterError(f"data set {name!r} is not among the folders given by --data")
-                error.add_note(datasets.DOWNLOADS.get(name, ""))
+                if name in datasets.DOWNLOADS:
+                    error.add_note(str(datasets.DOWNLOADS[name]))
                 raise error
         return self._loaded[name]
 

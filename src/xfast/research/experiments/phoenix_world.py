@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from xfast.feed.demo import MODELS
-from xfast.mixer.params import Params
+from xfast.mixer.params import PRESETS, Params
 from xfast.phoenix.artifacts import Tower, load_artifacts
 from xfast.phoenix.training import Sequences, TrainConfig
 from xfast.phoenix.training.initialise import fresh_tower
 from xfast.phoenix.training.loop import Trainer
 from xfast.phoenix.training.ranker import RankerTask
 from xfast.research import audit, phoenix_feed, space
-from xfast.research.audit.inputs import FEED_PRESETS, FeedWeights
+from xfast.research.audit.inputs import FeedWeights
 from xfast.research.environment import F64, I64
 from xfast.research.experiments.base import (
     Context,
@@ -41,7 +41,7 @@ JUDGES = (*phoenix_feed.LINEAR, *phoenix_feed.OTHER)
 
 def feeds() -> dict[str, Params]:
     """Weights that a platform might serve with; "outrage" is there so that a verdict can be bad."""
-    preset = next(iter(FEED_PRESETS))
+    preset = next(iter(PRESETS))
     published = space.vector(audit.PRESETS[preset])
     outrage = np.where(space.NEGATIVE_MASK, 1.0, 0.001)
     return {
@@ -88,7 +88,8 @@ def run_weights(context: Context) -> Result:
     shipped = load_artifacts(MODELS)
     feed = phoenix_feed.build(world, shipped.ranker, shipped.retrieval)
     rng = np.random.default_rng(1)
-    found, served = {}, {}
+    found: dict[str, dict[str, Any]] = {}
+    served = {}
     for name, mixer in feeds().items():
         served[name] = phoenix_feed.serve(world, feed, viewers, mixer=mixer)
         found[name] = {"judges": judged(served[name], rng), "topics_in_page": phoenix_feed.variety(served[name])}
@@ -121,8 +122,8 @@ def run_weights(context: Context) -> Result:
 def _audits(served: Served, context: Context) -> dict[str, Any]:
     """The ordinary audit on what a platform can hand in (predicted probabilities), and on the truth."""
     rng = np.random.default_rng(2)
-    rows = rng.permutation(len(served.rank))[:AUDITED_ROWS]
-    preset = next(iter(FEED_PRESETS))
+    rows = rng.permutation(len(served.rank))[: context.count(AUDITED_ROWS, 200)]
+    preset = next(iter(PRESETS))
     feed = FeedWeights(preset, space.vector(audit.PRESETS[preset]))
     out = {}
     for name, features in (("predicted", served.predicted), ("true", served.true)):
@@ -152,7 +153,7 @@ def _figure(found: Mapping[str, Any]) -> Figure:
             if "verdict" in entry:
                 pair = (entry["predicted_gain"]["value"], entry["true_gain"]["value"])
                 points.setdefault(who, []).append((pair[0] / entry["spread"], pair[1] / entry["spread"]))
-    series = [Series(who, *map(list, zip(*pairs, strict=True)), kind="points") for who, pairs in points.items()]
+    series = [Series(who, [x for x, _ in pairs], [y for _, y in pairs], kind="points") for who, pairs in points.items()]
     ends = [-2.0, 2.5]
     return Figure(
         "The feed's first page: what the ranker promised and what the network's truth says (six sets of weights)",

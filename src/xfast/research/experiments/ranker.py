@@ -10,7 +10,7 @@ from xfast.research import ranking
 from xfast.research.environment import F64
 from xfast.research.experiments.base import Context, Experiment, Part, Result, Value, with_error
 
-LOSSES = ("bpr", "bce", "untrained")
+LOSSES: tuple[ranking.LossName, ...] = ("bpr", "bce", "untrained")
 ABLATIONS = (0.9, 0.5, 0.0)
 
 

@@ -33,6 +33,8 @@ class Prediction:
         Delta-method interval of the correlation (Fisher's z is not used: utilities are far from normal).
     bootstrap
         Percentile interval of the correlation over resampled items.
+    covariance_bootstrap
+        The same of the covariance.
     verdict
         ``abstain`` when an interval contains 0 or ``|correlation| < 0.1``.
     """
@@ -41,6 +43,7 @@ class Prediction:
     correlation: float
     delta: tuple[float, float]
     bootstrap: tuple[float, float]
+    covariance_bootstrap: tuple[float, float]
     verdict: Verdict
 
 
@@ -74,16 +77,21 @@ def predict(
     influence = (x * y) / np.sqrt(a * b) - 0.5 * correlation * (x * x / a + y * y / b)
     half = float(norm.ppf(0.5 + level / 2)) * float(influence.std()) / np.sqrt(len(score))
     delta = (max(correlation - half, -1.0), min(correlation + half, 1.0))
-    bootstrap = _bootstrap(score, utility, rng, resamples, level)
+    bootstrap, around = _bootstrap(score, utility, rng, resamples, level)
     sure = abs(correlation) >= weak and all(low * high > 0 for low, high in (delta, bootstrap))
     verdict: Verdict = "abstain" if not sure else "gains" if correlation > 0 else "loses"
-    return Prediction(covariance, correlation, delta, bootstrap, verdict)
+    return Prediction(covariance, correlation, delta, bootstrap, around, verdict)
 
 
-def _bootstrap(score: F64, utility: F64, rng: np.random.Generator, resamples: int, level: float) -> tuple[float, float]:
-    """Percentile interval; multinomial weights instead of index lists, so a resample costs one row of a product."""
+def _bootstrap(
+    score: F64, utility: F64, rng: np.random.Generator, resamples: int, level: float
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Percentile intervals of correlation and covariance.
+
+    Multinomial weights instead of index lists, so a resample costs one row of a product.
+    """
     moments = np.stack([score, utility, score * score, utility * utility, score * utility], axis=1)
-    found = []
+    found, moved = [], []
     items = len(score)
     for start in range(0, resamples, 256):
         count = min(256, resamples - start)
@@ -91,8 +99,13 @@ def _bootstrap(score: F64, utility: F64, rng: np.random.Generator, resamples: in
         x, y, xx, yy, xy = (weight @ moments).T
         spread = np.sqrt(np.maximum((xx - x * x) * (yy - y * y), 1e-300))
         found.append((xy - x * y) / spread)
-    low, high = np.quantile(np.concatenate(found), [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+        moved.append(xy - x * y)
+
+    def interval(parts: list[F64]) -> tuple[float, float]:
+        low, high = np.quantile(np.concatenate(parts), [(1 - level) / 2, (1 + level) / 2])
+        return float(low), float(high)
+
+    return interval(found), interval(moved)
 
 
 def matrix(utilities: F64) -> F64:

@@ -54,6 +54,22 @@ def contributions(weights: F64, other: F64, metric: F64 | None = None) -> F64:
     return np.asarray(weights * (other if metric is None else metric @ other))
 
 
+def cosine_interval(
+    weights: F64, other: F64, sigma: float, *, rng: np.random.Generator, draws: int = 4_000, level: float = 0.95
+) -> tuple[float, float]:
+    """Interval of the cosine when independent relative errors N(0, sigma^2) sit on every weight of `other`.
+
+    A cosine of two given vectors has no sampling error; what is uncertain is what a judge really wants.
+    """
+    if sigma < 0:
+        raise ParameterError(f"sigma is {sigma}; it must be >= 0")
+    moved = other * (1.0 + rng.normal(0.0, sigma, (draws, len(other))))
+    lengths = np.linalg.norm(moved, axis=1) * np.linalg.norm(weights)
+    cosines = moved @ weights / np.maximum(lengths, 1e-300)
+    low, high = np.quantile(cosines, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
 def flip_probability(weights: F64, other: F64, sigma: float, metric: F64 | None = None) -> float:
     """Probability that independent relative errors N(0, sigma^2) flip the sign: exactly normal in the errors."""
     if sigma < 0:
