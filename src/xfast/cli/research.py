@@ -76,7 +76,8 @@ def run(args: argparse.Namespace) -> int:
     for name in waiting:
         if name == "mind-truncated":
             continue  # a sample of mind-small, of interest only where it lies
-        print(f"skipped: {name} is not under --data {args.data}\n  {datasets.DOWNLOADS[name]}", file=sys.stderr)
+        where = f"is not under --data {args.data}" if args.data else "needs --data DIR"
+        print(f"skipped: {name} {where}; `xfast research download {name}` says how to get it", file=sys.stderr)
     columns = (TextColumn("{task.description:45}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("", total=len(work))

@@ -24,6 +24,7 @@ __all__ = [
     "Series",
     "Tier",
     "Value",
+    "average",
     "per_dataset",
     "to_plain",
     "with_error",
@@ -140,6 +141,23 @@ def per_dataset(
         return Part(name, lambda context: run(context, name), dataset=name)
 
     return tuple(bind(name) for name in names)
+
+
+def average(samples: Sequence[Mapping[str, Value]]) -> dict[str, Value]:
+    """Mean of every value over several runs of a study (other pools, say); counts that agree stay counts.
+
+    Texts are taken from the first run.
+    """
+    return {key: _mean([sample[key] for sample in samples]) for key in samples[0]}
+
+
+def _mean(values: Sequence[Value]) -> Value:
+    first = values[0]
+    if isinstance(first, Mapping):
+        return {key: float(np.mean([value[key] for value in values])) for key in first}  # type: ignore[index, call-overload, arg-type]
+    if isinstance(first, str | list) or all(value == first for value in values):
+        return first
+    return float(np.mean(values))  # type: ignore[arg-type]
 
 
 def with_error(samples: F64) -> dict[str, float]:
