@@ -16,9 +16,7 @@ import numpy as np
 from xfast.actions import RESEARCH18
 from xfast.errors import ParameterError
 from xfast.feed import Feed
-from xfast.mixer.params import Params
 from xfast.phoenix.artifacts import Tower
-from xfast.phoenix.ranker import Ranker
 from xfast.research import space
 from xfast.research.audit.inputs import PARAMETERS
 from xfast.research.environment import F64, I64
@@ -27,6 +25,7 @@ from xfast.world import World
 from xfast.world.truth import HEADS
 
 PAGE = 10
+EVERYTHING = 2_000  # more than a viewer of the demo's network has candidates
 _COLUMNS: Final = [HEADS.index(action) for action in space.ACTIONS]
 
 # Stakeholders whose utility is linear in the actions (set B): a platform can predict it from the ranker's output.
@@ -68,51 +67,47 @@ class Served:
     topic: I64
 
 
-def params(weights: F64, base: Params | None = None) -> Params:
-    """Mixer parameters with these 18 action weights; heads outside the 18 actions weigh nothing."""
-    changed: dict[str, float] = dict.fromkeys(("QuotedVqvWeight", "ContDwellTimeWeight", "NotDwelledWeight"), 0.0)
+def params(weights: F64) -> dict[str, float]:
+    """Overrides of the mixer's parameters with these 18 action weights; heads outside the 18 actions weigh nothing."""
+    changed = dict.fromkeys(("QuotedVqvWeight", "ContDwellTimeWeight", "NotDwelledWeight"), 0.0)
     for key, head in PARAMETERS.items():
         if key[0].isupper():
             changed[key] = float(weights[RESEARCH18.column(head)])
-    return (base or Params()).override(changed)
+    return changed
 
 
 def build(world: World, ranker: Tower, retrieval: Tower) -> Feed:
-    """The feed of a world at the end of its events."""
-    return Feed(world.events(), ranker, retrieval)
+    """The feed of a world at the end of its events, with pages that hold every candidate, in order of score."""
+    sizes = dict.fromkeys(("RESULT_SIZE", "TOP_K_CANDIDATES_TO_SELECT", "FOR_YOU_MAX_RESULT_SIZE"), EVERYTHING)
+    whole = {**sizes, "EnableAdsSource": False, "EnableVMRanker": False}
+    return Feed.in_memory(ranker, retrieval, world.events(), params=whole)
 
 
-def serve(
-    world: World, feed: Feed, viewers: I64, *, mixer: Params | None = None, ranker: Tower | None = None
-) -> Served:
+def serve(world: World, feed: Feed, viewers: I64, *, mixer: Mapping[str, float] | None = None) -> Served:
     """Rank all candidates of some viewers by the real pipeline: sources, filters, ranker, scorer.
 
     Parameters
     ----------
     viewers
         Row numbers of users.
-    mixer, ranker
-        Serve with other parameters or another ranker than the feed was built with; candidates stay the same.
+    mixer
+        Overrides of the feed's parameters.
 
     Raises
     ------
     ParameterError
         Nobody has a page of candidates.
     """
-    before = feed.params, feed.ranker
-    feed.params = mixer or feed.params
-    feed.ranker = feed.ranker if ranker is None else Ranker(ranker)
-    try:
-        pages = [feed.for_you(int(world.users.user_id[row]), limit=100_000) for row in viewers]
-    finally:
-        feed.params, feed.ranker = before
+    pages = [
+        feed.for_you(int(world.users.user_id[row]), limit=EVERYTHING, remember=False, params=mixer) for row in viewers
+    ]
     pages = [page for page in pages if len(page) > PAGE]
     if not pages:
         raise ParameterError(f"none of {len(viewers)} viewers has more than {PAGE} candidates; the world is too small")
     items = [item for page in pages for item in page]
     users = np.repeat([page.user_id for page in pages], [len(page) for page in pages])
     viewer, post = world.truth.rows(users, [item.post_id for item in items])
-    now = np.full(len(items), feed.network.now_ms)
+    now = np.full(len(items), feed.now_ms)
     true = world.truth.probabilities(viewer, post, now)[:, _COLUMNS].astype(np.float64)
     predicted = np.array([[item.probabilities.get(action, 0.0) for action in space.ACTIONS] for item in items])
     small = _small(world)[world.posts.author[post]]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from xfast.feed.demo import MODELS
-from xfast.mixer.params import PRESETS, Params
+from xfast.mixer.params import PRESETS
 from xfast.phoenix.artifacts import Tower, load_artifacts
 from xfast.phoenix.training import Sequences, TrainConfig
 from xfast.phoenix.training.initialise import fresh_tower
@@ -39,13 +39,13 @@ AUDITED_ROWS = 2_000
 JUDGES = (*phoenix_feed.LINEAR, *phoenix_feed.OTHER)
 
 
-def feeds() -> dict[str, Params]:
+def feeds() -> dict[str, dict[str, float]]:
     """Weights that a platform might serve with; "outrage" is there so that a verdict can be bad."""
     preset = next(iter(PRESETS))
     published = space.vector(audit.PRESETS[preset])
     outrage = np.where(space.NEGATIVE_MASK, 1.0, 0.001)
     return {
-        preset: Params.preset(preset),
+        preset: {},
         "without penalties": phoenix_feed.params(np.maximum(published, 0.0)),
         "hand": phoenix_feed.params(space.HAND_WEIGHTS),
         "engagement": phoenix_feed.params(np.ones(len(space.ACTIONS))),
@@ -183,7 +183,6 @@ def run_data(context: Context) -> Result:
     """The same feed with rankers that learned from more and more impressions: who gains from the ranker's data?"""
     world, viewers = _world(context)
     shipped = load_artifacts(MODELS)
-    feed = phoenix_feed.build(world, shipped.ranker, shipped.retrieval)
     rng = np.random.default_rng(3)
     sequences = Sequences.from_events(world.events())
     # The small size trains nothing: an untrained ranker and the shipped one stand for the two ends.
@@ -195,7 +194,8 @@ def run_data(context: Context) -> Result:
                 tower = train(sequences, shipped.ranker, share, steps=STEPS, seed=seed)
             else:
                 tower = shipped.ranker
-            served = phoenix_feed.serve(world, feed, viewers, ranker=tower)
+            feed = phoenix_feed.build(world, tower, shipped.retrieval)
+            served = phoenix_feed.serve(world, feed, viewers)
             found.setdefault(round(share * len(sequences)), []).append(judged(served, rng))
     gains = {
         count: {who: np.array([run[who]["true_gain"]["value"] for run in runs]) for who in JUDGES}
