@@ -13,7 +13,6 @@ from xfast.research.experiments import (
     network_study,
     observation,
     optimisations,
-    phoenix_world,
     plural_study,
     protocol,
     ranker,
@@ -42,7 +41,6 @@ _MODULES = (
     verification,
     closed_forms,
     protocol,
-    phoenix_world,
     optimisations,
     ranker,
 )
