@@ -53,7 +53,8 @@ std::shared_ptr<ContextCache> ContextCache::grown(std::size_t more) const {
   // A token's place inside its head does not depend on the capacity, so every head is one copy.
   const std::size_t element = element_bytes();
   const auto move = [&](std::size_t b, const char* from, char* to, std::size_t old_size, std::size_t new_size) {
-    std::memcpy(to + b * new_size, from + b * old_size, std::min(old_size, new_size));
+    // copy_n, not memcpy: an empty context has no memory, and memcpy may not be given a null pointer even for nothing.
+    std::copy_n(from + b * old_size, std::min(old_size, new_size), to + b * new_size);
   };
   for (std::size_t b = 0; b < blocks(); ++b) {
     move(b, memory_, copy->memory_, keys_per_head() * element, copy->keys_per_head() * element);
