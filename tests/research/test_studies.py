@@ -200,6 +200,7 @@ def test_editing_a_study_leaves_others_cached() -> None:
     assert {"audit_table.py", "threshold.py", "base.py", "actions.py"} <= names("audit_table")
     assert "network_study.py" not in names("audit_table")
     assert {"pareto.py", "geometry.py"} <= names("geometry")
+    assert "feed.py" in names("phoenix_world")
     assert not {"plots.py", "runner.py", "scoreboard.py"} & names("geometry")
 
 

@@ -13,6 +13,7 @@ from xfast.research.experiments import (
     network_study,
     observation,
     optimisations,
+    phoenix_world,
     plural_study,
     protocol,
     ranker,
@@ -41,6 +42,7 @@ _MODULES = (
     verification,
     closed_forms,
     protocol,
+    phoenix_world,
     optimisations,
     ranker,
 )
