@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -12,21 +14,18 @@ from xfast.mixer.params import Params
 from xfast.phoenix import load_artifacts
 from xfast.research import phoenix_feed, space
 from xfast.research.experiments import Context, optimisations, phoenix_world
-from xfast.research.phoenix_feed import PAGE, Served
-from xfast.world import SyntheticConfig, World, generate
+from xfast.research.phoenix_feed import PAGE, Observed, Served
 from xfast.world.truth import HEADS
 
 
 @pytest.fixture(scope="module")
-def world() -> World:
-    return generate(SyntheticConfig(), 0)
+def observed() -> Observed:
+    return phoenix_world.observed(phoenix_world.VIEWERS[1])
 
 
 @pytest.fixture(scope="module")
-def served(world: World) -> Served:
-    shipped = load_artifacts(MODELS)
-    feed = phoenix_feed.build(world, shipped.ranker, shipped.retrieval)
-    return phoenix_feed.serve(world, feed, np.arange(0, 600, 50))
+def served(observed: Observed) -> Served:
+    return phoenix_feed.serve(observed.world, observed.pools)
 
 
 def made(ranks: list[int], utility: list[float]) -> tuple[Served, np.ndarray]:
@@ -37,7 +36,25 @@ def made(ranks: list[int], utility: list[float]) -> tuple[Served, np.ndarray]:
     )
 
 
-def test_served_rows_are_what_the_world_knows(world: World, served: Served) -> None:
+def test_order_of_a_pool_is_the_page_of_the_assembled_feed(observed: Observed) -> None:
+    assert len(observed.pools) == phoenix_world.VIEWERS[1]
+    for pool in observed.pools[:3]:
+        for mixer in ({}, phoenix_feed.params(space.HAND_WEIGHTS)):
+            assert phoenix_feed.agrees(observed.feed, pool, mixer)
+    # The check can fail: the page is not the order of predictions that belong to other posts.
+    first = observed.pools[0]
+    other = replace(first, prediction=replace(first.prediction, post_ids=first.prediction.post_ids[::-1]))
+    assert not phoenix_feed.agrees(observed.feed, other)
+
+
+def test_the_same_ranker_predicts_the_same_again(observed: Observed) -> None:
+    pool = observed.pools[1]
+    again = pool.ranked_by(load_artifacts(MODELS).ranker)
+    assert again.order().tweet_id.tolist() == pool.order().tweet_id.tolist()
+
+
+def test_served_rows_are_what_the_world_knows(observed: Observed, served: Served) -> None:
+    world = observed.world
     row = int(np.flatnonzero(served.rank == 3)[2])
     now = int(world.events().time_ms.max())
     true = world.truth.probabilities([served.viewer[row]], [served.post[row]], [now])[0]
@@ -84,16 +101,15 @@ def test_weights_become_mixer_parameters() -> None:
     assert params.oon_weight_factor == Params().oon_weight_factor
 
 
-def test_nobody_to_serve_is_an_error(world: World) -> None:
-    shipped = load_artifacts(MODELS)
-    feed = phoenix_feed.build(world, shipped.ranker, shipped.retrieval)
-    with pytest.raises(ParameterError, match="none of 0 viewers"):
-        phoenix_feed.serve(world, feed, np.arange(0))
+def test_nobody_to_serve_is_an_error(observed: Observed) -> None:
+    with pytest.raises(ParameterError, match="none of the viewers"):
+        phoenix_feed.serve(observed.world, [])
 
 
 def test_small_size_of_the_feed_study() -> None:
     found = phoenix_world.run_weights(Context({}, "small"))
     feeds = found.detail["feeds"]
+    assert found.detail["pages_as_assembled"] == "6/6"
     assert feeds["outrage"]["judges"]["society"]["verdict"]["verdict"] == "loses"
     assert feeds["outrage"]["judges"]["society"]["true_gain"]["value"] < 0
     assert feeds["2026-08"]["judges"]["care"]["true_gain"]["value"] > 0.5

@@ -7,7 +7,8 @@ feed was predicted to be worth to each stakeholder, what it is worth, and whethe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -16,6 +17,12 @@ import numpy as np
 from xfast.actions import RESEARCH18
 from xfast.errors import ParameterError
 from xfast.feed import Feed
+from xfast.mixer.candidates import CandidateBatch
+from xfast.mixer.clients import Prediction, PredictRequest
+from xfast.mixer.embedded import LocalRanker
+from xfast.mixer.heads import HEAD_INDEX
+from xfast.mixer.scorers import RankingScorer, decode_heads
+from xfast.phoenix import Ranker
 from xfast.phoenix.artifacts import Tower
 from xfast.research import space
 from xfast.research.audit.inputs import PARAMETERS
@@ -25,7 +32,8 @@ from xfast.world import World
 from xfast.world.truth import HEADS
 
 PAGE = 10
-EVERYTHING = 2_000  # more than a viewer of the demo's network has candidates
+#: Filters that look at chosen posts only; a pool holds what they would remove.
+_AFTER_RANKING: Final = ("VFFilter", "AncillaryVFFilter", "DedupConversationFilter")
 _COLUMNS: Final = [HEADS.index(action) for action in space.ACTIONS]
 
 # Stakeholders whose utility is linear in the actions (set B): a platform can predict it from the ranker's output.
@@ -76,48 +84,116 @@ def params(weights: F64) -> dict[str, float]:
     return changed
 
 
-def build(world: World, ranker: Tower, retrieval: Tower) -> Feed:
-    """The feed of a world at the end of its events, with pages that hold every candidate, in order of score."""
-    sizes = dict.fromkeys(("RESULT_SIZE", "TOP_K_CANDIDATES_TO_SELECT", "FOR_YOU_MAX_RESULT_SIZE"), EVERYTHING)
-    whole = {**sizes, "EnableAdsSource": False, "EnableVMRanker": False}
-    return Feed.in_memory(ranker, retrieval, world.events(), params=whole)
+class Recorder:
+    """The ranking model of a feed, which keeps what it was asked and what it answered."""
+
+    def __init__(self, ranker: Tower) -> None:
+        self._model = LocalRanker({"*": Ranker(ranker)})
+        self.asked: list[tuple[PredictRequest, Prediction]] = []
+
+    async def predict(self, request: PredictRequest) -> Prediction:
+        """Answer as the local model does."""
+        prediction = await self._model.predict(request)
+        self.asked.append((request, prediction))
+        return prediction
 
 
-def serve(world: World, feed: Feed, viewers: I64, *, mixer: Mapping[str, float] | None = None) -> Served:
-    """Rank all candidates of some viewers by the real pipeline: sources, filters, ranker, scorer.
+@dataclass(frozen=True)
+class Pool:
+    """What the feed lets its ranker choose from for one viewer: all candidates that passed the filters before scoring.
+
+    A page needs the costly look-ups of its posts only, a study needs every candidate in order. So a viewer is served
+    once by the assembled feed, and other weights score the same candidates with the mixer's own scorer.
+    """
+
+    request: PredictRequest
+    prediction: Prediction
+
+    def ranked_by(self, ranker: Tower) -> Pool:
+        """The same candidates as another ranker sees them."""
+        return replace(self, prediction=asyncio.run(Recorder(ranker).predict(self.request)))
+
+    def order(self, mixer: Mapping[str, float] | None = None) -> CandidateBatch:
+        """All candidates with predictions and scores, best first; ties in the order of the sources, as in the feed."""
+        query, batch = self.request.query, self.request.candidates
+        query = replace(query, params=query.params.override(dict(mixer or {})))
+        batch = batch.with_columns({"phoenix_scores": decode_heads(self.prediction, batch.original_id)})
+        batch = batch.with_columns(RankingScorer().score(query, batch).columns)
+        return batch.take(np.argsort(-batch.values("score"), kind="stable"))
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A world, its feed at the end of its events, and the pools of some viewers."""
+
+    world: World
+    feed: Feed
+    pools: Sequence[Pool]
+
+
+def observe(world: World, ranker: Tower, retrieval: Tower, viewers: I64) -> Observed:
+    """Serve viewers (row numbers of users) once by the assembled feed and keep what their ranker was asked.
+
+    Ads and the value model are off: they change the page after the ranking that is judged here. Viewers without a page
+    of candidates are left out.
+    """
+    recorder = Recorder(ranker)
+    feed = Feed.in_memory(
+        ranker,
+        retrieval,
+        world.events(),
+        params={"EnableAdsSource": False, "EnableVMRanker": False},
+        collaborators={"ranker": recorder},
+    )
+    pools = []
+    for row in viewers:
+        recorder.asked.clear()
+        feed.for_you(int(world.users.user_id[row]), PAGE, remember=False)
+        pools += [Pool(*asked) for asked in recorder.asked if len(asked[0].candidates) > PAGE]
+    return Observed(world, feed, pools)
+
+
+def agrees(feed: Feed, pool: Pool, mixer: Mapping[str, float] | None = None) -> bool:
+    """Whether the assembled feed's page has the order and scores of the pool, but for posts that are removed later."""
+    page = feed.for_you(pool.request.query.user_id, explain=True, remember=False, params=mixer)
+    removed = {post.post_id for post in page.removed if post.filter in _AFTER_RANKING}
+    ranked = pool.order(mixer)
+    kept = [row for row, post in enumerate(ranked.tweet_id.tolist()) if post not in removed][: len(page)]
+    same_posts = [item.post_id for item in page] == ranked.tweet_id[kept].tolist()
+    return len(page) > 0 and same_posts and np.allclose([item.score for item in page], ranked.values("score")[kept])
+
+
+def serve(world: World, pools: Sequence[Pool], *, mixer: Mapping[str, float] | None = None) -> Served:
+    """Rank all candidates of some viewers, and look up what the world knows of them.
 
     Parameters
     ----------
-    viewers
-        Row numbers of users.
     mixer
         Overrides of the feed's parameters.
 
     Raises
     ------
     ParameterError
-        Nobody has a page of candidates.
+        There are no pools.
     """
-    pages = [
-        feed.for_you(int(world.users.user_id[row]), limit=EVERYTHING, remember=False, params=mixer) for row in viewers
-    ]
-    pages = [page for page in pages if len(page) > PAGE]
-    if not pages:
-        raise ParameterError(f"none of {len(viewers)} viewers has more than {PAGE} candidates; the world is too small")
-    items = [item for page in pages for item in page]
-    users = np.repeat([page.user_id for page in pages], [len(page) for page in pages])
-    viewer, post = world.truth.rows(users, [item.post_id for item in items])
-    now = np.full(len(items), feed.now_ms)
+    if not pools:
+        raise ParameterError(f"none of the viewers has more than {PAGE} candidates; the world is too small")
+    sizes = [len(pool.request.candidates) for pool in pools]
+    batch = CandidateBatch.concat([pool.order(mixer) for pool in pools])
+    users = np.repeat(np.array([pool.request.query.user_id for pool in pools], np.uint64), sizes)
+    now = np.repeat([pool.request.query.request_time_ms for pool in pools], sizes)
+    viewer, post = world.truth.rows(users, batch.tweet_id)
     true = world.truth.probabilities(viewer, post, now)[:, _COLUMNS].astype(np.float64)
-    predicted = np.array([[item.probabilities.get(action, 0.0) for action in space.ACTIONS] for item in items])
+    heads = np.nan_to_num(batch.values("phoenix_scores"), nan=0.0)
+    predicted = heads[:, [HEAD_INDEX[action] for action in space.ACTIONS]]
     small = _small(world)[world.posts.author[post]]
     utility = {name: true @ weights for name, weights in LINEAR.items()}
     utility |= {"small_authors": small, "care": world.truth.utility(viewer, post, now).astype(np.float64)}
     return Served(
         viewer=viewer,
         post=post,
-        rank=np.concatenate([np.arange(len(page)) for page in pages]),
-        score=np.array([item.score for item in items]),
+        rank=np.concatenate([np.arange(size) for size in sizes]),
+        score=batch.values("score"),
         predicted=predicted,
         true=true,
         utility=utility,

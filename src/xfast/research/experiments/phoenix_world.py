@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -17,7 +18,7 @@ from xfast.phoenix.training.loop import Trainer
 from xfast.phoenix.training.ranker import RankerTask
 from xfast.research import audit, phoenix_feed, space
 from xfast.research.audit.inputs import FeedWeights
-from xfast.research.environment import F64, I64
+from xfast.research.environment import F64
 from xfast.research.experiments.base import (
     Context,
     Experiment,
@@ -28,12 +29,14 @@ from xfast.research.experiments.base import (
     Value,
     with_error,
 )
-from xfast.research.phoenix_feed import Served
-from xfast.world import SyntheticConfig, World, generate
+from xfast.research.phoenix_feed import Observed, Served
+from xfast.world import SyntheticConfig, generate
 
 SHARES = (0.0, 0.01, 0.1, 1.0)
 SEEDS = (0, 1, 2)
 STEPS = 400
+VIEWERS = (300, 12)  # full and small size
+DATA_VIEWERS = (100, 12)
 NEAR = 5 * phoenix_feed.PAGE
 AUDITED_ROWS = 2_000
 JUDGES = (*phoenix_feed.LINEAR, *phoenix_feed.OTHER)
@@ -75,23 +78,26 @@ def judged(served: Served, rng: np.random.Generator) -> dict[str, dict[str, Any]
     return out
 
 
-def _world(context: Context) -> tuple[World, I64]:
-    """The demo's network and the viewers whose feeds are served."""
+@functools.lru_cache(maxsize=1)
+def observed(viewers: int) -> Observed:
+    """The demo's network and the shipped ranker's candidates for viewers drawn by chance; kept for both parts."""
     world = generate(SyntheticConfig(), 0)
-    viewers = np.random.default_rng(0).permutation(len(world.users))[: context.count(300, 25)]
-    return world, np.sort(viewers)
+    shipped = load_artifacts(MODELS)
+    chosen = np.random.default_rng(0).permutation(len(world.users))[:viewers]
+    return phoenix_feed.observe(world, shipped.ranker, shipped.retrieval, np.sort(chosen))
 
 
 def run_weights(context: Context) -> Result:
     """The shipped ranker under six sets of weights: what each stakeholder was promised, and what it got."""
-    world, viewers = _world(context)
-    shipped = load_artifacts(MODELS)
-    feed = phoenix_feed.build(world, shipped.ranker, shipped.retrieval)
+    seen = observed(context.count(*VIEWERS))
+    checked = seen.pools[: context.count(5, 1)]
     rng = np.random.default_rng(1)
     found: dict[str, dict[str, Any]] = {}
     served = {}
+    agreeing = []
     for name, mixer in feeds().items():
-        served[name] = phoenix_feed.serve(world, feed, viewers, mixer=mixer)
+        served[name] = phoenix_feed.serve(seen.world, seen.pools, mixer=mixer)
+        agreeing += [phoenix_feed.agrees(seen.feed, pool, mixer) for pool in checked]
         found[name] = {"judges": judged(served[name], rng), "topics_in_page": phoenix_feed.variety(served[name])}
     told = [entry for each in found.values() for entry in each["judges"].values() if "verdict" in entry]
     right = [entry["verdict_right"] for entry in told if entry["verdict_right"] is not None]
@@ -109,7 +115,8 @@ def run_weights(context: Context) -> Result:
     return Result(
         values,
         detail={
-            "viewers": len(viewers),
+            "viewers": len(seen.pools),
+            "pages_as_assembled": f"{sum(agreeing)}/{len(agreeing)}",
             "candidates": len(served[preset].rank),
             "feeds": found,
             "promise_over_truth": float(np.dot(promised, got) / np.dot(got, got)),
@@ -181,10 +188,11 @@ def train(sequences: Sequences, model: Tower, share: float, *, steps: int, seed:
 
 def run_data(context: Context) -> Result:
     """The same feed with rankers that learned from more and more impressions: who gains from the ranker's data?"""
-    world, viewers = _world(context)
+    seen = observed(context.count(*VIEWERS))
+    pools = seen.pools[:: max(1, len(seen.pools) // context.count(*DATA_VIEWERS))]
     shipped = load_artifacts(MODELS)
     rng = np.random.default_rng(3)
-    sequences = Sequences.from_events(world.events())
+    sequences = Sequences.from_events(seen.world.events())
     # The small size trains nothing: an untrained ranker and the shipped one stand for the two ends.
     full = context.tier == "full"
     found: dict[int, list[dict[str, dict[str, Any]]]] = {}
@@ -192,10 +200,9 @@ def run_data(context: Context) -> Result:
         for seed in SEEDS if full else SEEDS[:1]:
             if full or share == 0:
                 tower = train(sequences, shipped.ranker, share, steps=STEPS, seed=seed)
+                served = phoenix_feed.serve(seen.world, [pool.ranked_by(tower) for pool in pools])
             else:
-                tower = shipped.ranker
-            feed = phoenix_feed.build(world, tower, shipped.retrieval)
-            served = phoenix_feed.serve(world, feed, viewers)
+                served = phoenix_feed.serve(seen.world, pools)
             found.setdefault(round(share * len(sequences)), []).append(judged(served, rng))
     gains = {
         count: {who: np.array([run[who]["true_gain"]["value"] for run in runs]) for who in JUDGES}
