@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 from xfast.errors import ParameterError, XfastError
 
-__all__ = ["Compression", "Handler", "RemoteError", "RpcServer", "check_address", "import_grpc"]
+__all__ = ["Compression", "Handler", "ListenOptions", "RemoteError", "RpcServer", "import_grpc"]
+
+logger = logging.getLogger(__name__)
 
 #: ``(request message, grpc context) -> response message``, both as bytes.
 Handler = Callable[[bytes, Any], Awaitable[bytes]]
@@ -39,23 +44,60 @@ def import_grpc() -> Any:
     return grpc
 
 
-def check_address(address: str, metrics_port: int | None) -> None:
-    """Check that an address is ``host:port`` and that the port of the metrics page is one.
+@dataclass(frozen=True, slots=True)
+class ListenOptions:
+    """How a service listens.
+
+    Parameters
+    ----------
+    address
+        ``host:port`` of the gRPC socket; port 0 takes a free one.
+    metrics_port
+        Port of ``/metrics``, ``/healthz`` and ``/readyz`` over HTTP on the same host; None: none; 0: a free one.
+    workers
+        Threads that do the work of requests.
+    compression
+        ``"gzip"`` compresses answers for clients whose gRPC library accepts it.
+    max_message_bytes
+        Larger requests are refused.
 
     Raises
     ------
     ParameterError
-        One of them is not.
+        A field is out of its range; the message names it.
     """
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65535:
-        raise ParameterError(f"address is {address!r}, must be host:port")
-    if metrics_port is not None and not 0 <= metrics_port <= 65535:
-        raise ParameterError(f"metrics_port is {metrics_port}, must be in [0, 65535] or None")
+
+    address: str = "127.0.0.1:0"
+    metrics_port: int | None = None
+    workers: int = 2
+    compression: Compression = "none"
+    max_message_bytes: int = 4 << 20
+
+    #: Field -> lowest and highest value; classes with more fields add theirs.
+    RANGES: ClassVar[Mapping[str, tuple[float, float]]] = {
+        "workers": (1, 256),
+        "max_message_bytes": (1024, 1 << 30),
+    }
+
+    def __post_init__(self) -> None:
+        host, _, port = self.address.rpartition(":")
+        if not host or not port.isdigit() or int(port) > 65535:
+            raise ParameterError(f"address is {self.address!r}, must be host:port")
+        if self.metrics_port is not None and not 0 <= self.metrics_port <= 65535:
+            raise ParameterError(f"metrics_port is {self.metrics_port}, must be in [0, 65535] or None")
+        if self.compression not in ("none", "gzip"):
+            raise ParameterError(f"compression is {self.compression!r}, must be 'none' or 'gzip'")
+        for name, (low, high) in self.RANGES.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise ParameterError(f"{name} is {value}, must be in [{low}, {high}]")
 
 
 class RpcServer:
-    """Serves one gRPC service. Health checks say NOT_SERVING until :meth:`set_ready`.
+    """Serves one gRPC service; the base of ours. Health checks say NOT_SERVING until :meth:`set_ready`.
+
+    A handler's exceptions become status codes: those that the service names in ``REFUSALS``, a passed deadline, and
+    INTERNAL for anything else, which is logged and not shown to the client.
 
     Parameters
     ----------
@@ -65,17 +107,18 @@ class RpcServer:
         Method name -> handler. Handlers get and give bytes: messages are read and written off the event loop.
     file
         Descriptor of the .proto file that declares the service, for reflection.
-    address
-        ``host:port``; port 0 takes a free one.
-    metrics_port
-        Port of ``/metrics``, ``/healthz`` and ``/readyz`` over HTTP on the same host; None: none; 0: a free one.
+    options
+        See :class:`ListenOptions`.
     render_metrics
         The text of ``/metrics``.
-    max_message_bytes
-        Larger requests are refused.
-    compression
-        ``"gzip"`` compresses answers for clients whose gRPC library accepts it.
+    observe
+        Told of every request at its end: method, name of the status code, seconds.
+    monotonic
+        Seconds of a clock that never goes back.
     """
+
+    #: Exception -> status code that its message is sent with; the first that fits counts.
+    REFUSALS: ClassVar[Mapping[type[Exception], str]] = {}
 
     def __init__(
         self,
@@ -83,24 +126,23 @@ class RpcServer:
         methods: Mapping[str, Handler],
         file: Any,
         *,
-        address: str,
-        metrics_port: int | None,
+        options: ListenOptions,
         render_metrics: Callable[[], bytes],
-        max_message_bytes: int,
-        compression: Compression = "none",
+        observe: Callable[[str, str, float], None],
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._grpc = import_grpc()
         self.service = service
+        #: The gRPC port and the port of the metrics page, once started.
         self.port = 0
         self.metrics_port: int | None = None
         self.ready = False
-        self._methods = dict(methods)
+        self._methods = {name: self._answering(name, handler) for name, handler in methods.items()}
         self._file = file
-        self._address = address
-        self._wanted_metrics_port = metrics_port
+        self._listen = options
         self._render_metrics = render_metrics
-        self._max_message_bytes = max_message_bytes
-        self._compression = compression
+        self._observe = observe
+        self._monotonic = monotonic
         self._server: Any = None
         self._health: Any = None
         self._http: asyncio.Server | None = None
@@ -117,8 +159,8 @@ class RpcServer:
 
         grpc = self._grpc
         self._server = grpc.aio.server(
-            options=[("grpc.max_receive_message_length", self._max_message_bytes), ("grpc.so_reuseport", 0)],
-            compression=grpc.Compression.Gzip if self._compression == "gzip" else None,
+            options=[("grpc.max_receive_message_length", self._listen.max_message_bytes), ("grpc.so_reuseport", 0)],
+            compression=grpc.Compression.Gzip if self._listen.compression == "gzip" else None,
         )
         handlers = {name: grpc.unary_unary_rpc_method_handler(handler) for name, handler in self._methods.items()}
         self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(self.service, handlers),))
@@ -126,15 +168,17 @@ class RpcServer:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self._enable_reflection()
         try:
-            self.port = self._server.add_insecure_port(self._address)
+            self.port = self._server.add_insecure_port(self._listen.address)
         except RuntimeError as error:
-            raise XfastError(f"address {self._address} cannot be bound: {error}") from None
+            raise XfastError(f"address {self._listen.address} cannot be bound: {error}") from None
         await self.set_ready(False)
         await self._server.start()
-        if self._wanted_metrics_port is not None:
-            host = self._address.rpartition(":")[0].strip("[]")
-            self._http = await asyncio.start_server(self._answer_http, host, self._wanted_metrics_port)
+        if self._listen.metrics_port is not None:
+            host = self._listen.address.rpartition(":")[0].strip("[]")
+            self._http = await asyncio.start_server(self._answer_http, host, self._listen.metrics_port)
             self.metrics_port = self._http.sockets[0].getsockname()[1]
+        about = {"service": self.service, "port": self.port, "metrics_port": self.metrics_port}
+        logger.info("listening", extra=about)
 
     def _enable_reflection(self) -> None:
         from google.protobuf import descriptor_pb2, descriptor_pool
@@ -168,6 +212,34 @@ class RpcServer:
             self._http.close()
             await self._http.wait_closed()
         self._server = None
+        logger.info("stopped", extra={"service": self.service})
+
+    def _answering(self, method: str, handler: Handler) -> Handler:
+        """The handler with its errors told as status codes and every answer observed."""
+        status = self._grpc.StatusCode
+
+        async def answer(message: bytes, context: Any) -> bytes:
+            began = self._monotonic()
+            code, details = status.OK, ""
+            try:
+                return await handler(message, context)
+            except TimeoutError:
+                code, details = status.DEADLINE_EXCEEDED, "the deadline passed before the answer was ready"
+            except asyncio.CancelledError:
+                code = status.CANCELLED
+                raise
+            except tuple(self.REFUSALS) as error:
+                name = next(name for kind, name in self.REFUSALS.items() if isinstance(error, kind))
+                code, details = status[name], str(error)
+            except Exception:
+                code, details = status.INTERNAL, f"{method} failed; the server's log says why"
+                logger.exception("%s failed", method)
+            finally:
+                self._observe(method, code.name, self._monotonic() - began)
+            await context.abort(code, details)
+            raise AssertionError("context.abort() always raises")
+
+        return answer
 
     async def _answer_http(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one GET: /metrics, /healthz (the process runs) or /readyz (it may get traffic)."""

@@ -10,14 +10,14 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from xfast.errors import ParameterError
 from xfast.events.wire import message_class
-from xfast.rpc import Compression, RpcServer, check_address, import_grpc
+from xfast.rpc import ListenOptions, RpcServer
 from xfast.thunder import _wire
 from xfast.thunder.clock import Clock, SystemClock
 from xfast.thunder.consumer import Consumer
@@ -31,46 +31,23 @@ METHOD = f"/{SERVICE}/GetInNetworkPosts"
 
 
 @dataclass(frozen=True, slots=True)
-class ServiceOptions:
-    """How the service listens.
+class ServiceOptions(ListenOptions):
+    """How the service listens; zstd compresses an answer whenever a client asks for it (in_network_service.proto).
 
     Parameters
     ----------
-    address
-        ``host:port`` of the gRPC socket; port 0 takes a free one.
-    metrics_port
-        Port of ``/metrics``, ``/healthz`` and ``/readyz`` over HTTP on the same host; None: none; 0: a free one.
-    workers
-        Threads for lookups.
-    compression
-        ``"gzip"`` compresses answers for clients whose gRPC library accepts it; zstd is used whenever a client asks
-        for it (in_network_service.proto says how).
-    max_message_bytes
-        Larger requests are refused.
+    address, metrics_port, workers, compression, max_message_bytes
+        See :class:`xfast.rpc.ListenOptions`; the workers do the lookups.
     stats_seconds
         How often a line of statistics is logged (THUNDER §5).
     """
 
-    address: str = "127.0.0.1:0"
-    metrics_port: int | None = None
-    workers: int = 2
-    compression: Compression = "none"
-    max_message_bytes: int = 4 << 20
     stats_seconds: float = 5.0
 
-    def __post_init__(self) -> None:
-        check_address(self.address, self.metrics_port)
-        if not 1 <= self.workers <= 256:
-            raise ParameterError(f"workers is {self.workers}, must be in [1, 256]")
-        if self.compression not in ("none", "gzip"):
-            raise ParameterError(f"compression is {self.compression!r}, must be 'none' or 'gzip'")
-        if not 1024 <= self.max_message_bytes <= 1 << 30:
-            raise ParameterError(f"max_message_bytes is {self.max_message_bytes}, must be in [1024, 1073741824]")
-        if not 0.01 <= self.stats_seconds <= 3600:
-            raise ParameterError(f"stats_seconds is {self.stats_seconds}, must be in [0.01, 3600]")
+    RANGES: ClassVar[Mapping[str, tuple[float, float]]] = {**ListenOptions.RANGES, "stats_seconds": (0.01, 3600)}
 
 
-class ThunderServer:
+class ThunderServer(RpcServer):
     """The service with health checking, reflection and metrics. Not ready until :meth:`set_ready`.
 
     Parameters
@@ -83,6 +60,13 @@ class ThunderServer:
         See :class:`ServiceOptions`; the clock dates the freshness of answers.
     """
 
+    REFUSALS: ClassVar[Mapping[type[Exception], str]] = {
+        AtCapacityError: "RESOURCE_EXHAUSTED",
+        FollowingSourceError: "INTERNAL",
+        ParameterError: "INVALID_ARGUMENT",
+        ValueError: "INVALID_ARGUMENT",
+    }
+
     def __init__(
         self,
         lookup: InNetworkLookup,
@@ -91,7 +75,6 @@ class ThunderServer:
         *,
         clock: Clock | None = None,
     ) -> None:
-        self._grpc = import_grpc()
         self.lookup = lookup
         self.consumers = tuple(consumers)
         self.options = options or ServiceOptions()
@@ -100,26 +83,15 @@ class ThunderServer:
         self._zstd = threading.local()
         self._pool: ThreadPoolExecutor | None = None
         self._statistics: asyncio.Task[None] | None = None
-        self._rpc = RpcServer(
+        super().__init__(
             SERVICE,
             {"GetInNetworkPosts": self._get_in_network_posts},
             message_class("xfast.thunder.GetInNetworkPostsRequest").DESCRIPTOR.file,
-            address=self.options.address,
-            metrics_port=self.options.metrics_port,
+            options=self.options,
             render_metrics=self.metrics.render,
-            max_message_bytes=self.options.max_message_bytes,
-            compression=self.options.compression,
+            observe=self._count,
+            monotonic=self.clock.monotonic,
         )
-
-    @property
-    def port(self) -> int:
-        """The gRPC port, once started."""
-        return self._rpc.port
-
-    @property
-    def metrics_port(self) -> int | None:
-        """The port of the metrics page, once started."""
-        return self._rpc.metrics_port
 
     # --- life -----------------------------------------------------------------------------------------------------
 
@@ -132,13 +104,8 @@ class ThunderServer:
             The address cannot be bound.
         """
         self._pool = ThreadPoolExecutor(self.options.workers, thread_name_prefix="xfast-lookup")
-        await self._rpc.start()
+        await super().start()
         self._statistics = asyncio.create_task(self._log_statistics())
-        logger.info("listening", extra={"port": self.port, "metrics_port": self.metrics_port})
-
-    async def set_ready(self, ready: bool) -> None:
-        """Tell health checks whether to send traffic here. Requests are answered in either case."""
-        await self._rpc.set_ready(ready)
 
     async def stop(self, grace: float = 10.0) -> None:
         """Become not ready, refuse new requests, let those in flight finish for ``grace`` seconds, close all."""
@@ -149,44 +116,19 @@ class ThunderServer:
             self._statistics.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._statistics
-        await self._rpc.stop(grace)
+        await super().stop(grace)
         self._pool.shutdown(wait=True)
         self._pool = None
-        logger.info("stopped")
 
     # --- one request ----------------------------------------------------------------------------------------------
 
+    def _count(self, method: str, code: str, seconds: float) -> None:
+        self.metrics.requests.labels(code).inc()
+        self.metrics.seconds.observe(seconds)
+
     async def _get_in_network_posts(self, message: bytes, context: Any) -> bytes:
-        began = self.clock.monotonic()
-        code = self._grpc.StatusCode.OK
-        try:
-            with self.lookup.admit():
-                return await self._answer(message, context)
-        except AtCapacityError as error:
-            code = self._grpc.StatusCode.RESOURCE_EXHAUSTED
-            await context.abort(code, str(error))
-        except FollowingSourceError as error:
-            code = self._grpc.StatusCode.INTERNAL
-            await context.abort(code, str(error))
-        except TimeoutError:
-            code = self._grpc.StatusCode.DEADLINE_EXCEEDED
-            await context.abort(code, "the deadline passed before the answer was ready")
-        except (ParameterError, ValueError) as error:
-            code = self._grpc.StatusCode.INVALID_ARGUMENT
-            await context.abort(code, str(error))
-        except asyncio.CancelledError:
-            code = self._grpc.StatusCode.CANCELLED
-            raise
-        except self._grpc.aio.AbortError:
-            raise
-        except Exception:
-            code = self._grpc.StatusCode.INTERNAL
-            logger.exception("a lookup failed")
-            await context.abort(code, "the lookup failed; the server's log says why")
-        finally:
-            self.metrics.requests.labels(code.name).inc()
-            self.metrics.seconds.observe(self.clock.monotonic() - began)
-        raise AssertionError("context.abort() always raises")
+        with self.lookup.admit():
+            return await self._answer(message, context)
 
     async def _answer(self, message: bytes, context: Any) -> bytes:
         metadata = dict(context.invocation_metadata() or ())

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from xfast.errors import ConfigurationError, DataError, ParameterError
 from xfast.phoenix.clusters import fit_sequence, model_of
@@ -17,11 +15,9 @@ from xfast.phoenix.context_cache import ContextCache
 from xfast.phoenix.ranker import Ranker
 from xfast.phoenix.retriever import Retriever
 from xfast.phoenix.service import messages
-from xfast.rpc import Compression, RpcServer, check_address, import_grpc
+from xfast.rpc import ListenOptions, RpcServer
 
 __all__ = ["SERVICE", "PhoenixServer", "PhoenixServerOptions"]
-
-logger = logging.getLogger(__name__)
 
 SERVICE = "xfast.phoenix.PhoenixService"
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
@@ -29,58 +25,41 @@ _SIZES = (0, 1, 10, 50, 100, 250, 500, 1000, 2000, 5000)
 
 
 @dataclass(frozen=True, slots=True)
-class PhoenixServerOptions:
-    """How the service listens.
+class PhoenixServerOptions(ListenOptions):
+    """How the service listens and what it takes on.
 
     Parameters
     ----------
-    address
-        ``host:port`` of the gRPC socket; port 0 takes a free one.
-    metrics_port
-        Port of ``/metrics``, ``/healthz`` and ``/readyz`` over HTTP on the same host; None: none; 0: a free one.
-    workers
-        Threads that run models.
+    address, metrics_port, workers, compression, max_message_bytes
+        See :class:`xfast.rpc.ListenOptions`; the workers run models.
     max_concurrent
         Requests at a time; one more is turned away at once with RESOURCE_EXHAUSTED.
     max_candidates, max_results
         Larger requests are refused with INVALID_ARGUMENT.
     cache_bytes
         Memory for encoded viewers, per ranking model; 0 encodes every time.
-    compression
-        ``"gzip"`` compresses answers for clients whose gRPC library accepts it.
-    max_message_bytes
-        Larger requests are refused.
     """
 
-    address: str = "127.0.0.1:0"
-    metrics_port: int | None = None
-    workers: int = 2
+    max_message_bytes: int = 64 << 20
     max_concurrent: int = 64
     max_candidates: int = 10_000
     max_results: int = 10_000
     cache_bytes: int = 256 << 20
-    compression: Compression = "none"
-    max_message_bytes: int = 64 << 20
 
-    def __post_init__(self) -> None:
-        check_address(self.address, self.metrics_port)
-        ranges = {
-            "workers": (1, 256), "max_concurrent": (1, 100_000), "max_candidates": (1, 1 << 24),
-            "max_results": (1, 1 << 24), "cache_bytes": (0, 1 << 40), "max_message_bytes": (1024, 1 << 30),
-        }  # fmt: skip
-        for name, (low, high) in ranges.items():
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise ParameterError(f"{name} is {value}, must be in [{low}, {high}]")
-        if self.compression not in ("none", "gzip"):
-            raise ParameterError(f"compression is {self.compression!r}, must be 'none' or 'gzip'")
+    RANGES: ClassVar[Mapping[str, tuple[float, float]]] = {
+        **ListenOptions.RANGES,
+        "max_concurrent": (1, 100_000),
+        "max_candidates": (1, 1 << 24),
+        "max_results": (1, 1 << 24),
+        "cache_bytes": (0, 1 << 40),
+    }
 
 
 class _AtCapacityError(Exception):
     pass
 
 
-class PhoenixServer:
+class PhoenixServer(RpcServer):
     """Serves models with health checking, reflection and metrics; ready as soon as it has started.
 
     Parameters
@@ -96,6 +75,13 @@ class PhoenixServer:
         There is no model at all.
     """
 
+    REFUSALS: ClassVar[Mapping[type[Exception], str]] = {
+        _AtCapacityError: "RESOURCE_EXHAUSTED",
+        ConfigurationError: "NOT_FOUND",
+        ParameterError: "INVALID_ARGUMENT",
+        DataError: "INVALID_ARGUMENT",
+    }
+
     def __init__(
         self,
         rankers: Mapping[str, Ranker],
@@ -105,7 +91,6 @@ class PhoenixServer:
         if not rankers and not retrievers:
             raise ParameterError("rankers and retrievers are empty, must have at least one model")
         self.options = options or PhoenixServerOptions()
-        self._grpc = import_grpc()
         self._rankers = dict(rankers)
         self._retrievers = dict(retrievers)
         size = self.options.cache_bytes
@@ -115,15 +100,13 @@ class PhoenixServer:
         self._in_flight = 0
         self._pool: ThreadPoolExecutor | None = None
         self._metrics()
-        self._rpc = RpcServer(
+        super().__init__(
             SERVICE,
-            {"Predict": self._handler("Predict", self._predict), "Retrieve": self._handler("Retrieve", self._retrieve)},
+            {"Predict": partial(self._admitted, self._predict), "Retrieve": partial(self._admitted, self._retrieve)},
             messages.service_file(),
-            address=self.options.address,
-            metrics_port=self.options.metrics_port,
+            options=self.options,
             render_metrics=self.render_metrics,
-            max_message_bytes=self.options.max_message_bytes,
-            compression=self.options.compression,
+            observe=self._count,
         )
 
     def _metrics(self) -> None:
@@ -156,16 +139,6 @@ class PhoenixServer:
         text: bytes = generate_latest(self._registry)
         return text
 
-    @property
-    def port(self) -> int:
-        """The gRPC port, once started."""
-        return self._rpc.port
-
-    @property
-    def metrics_port(self) -> int | None:
-        """The port of the metrics page, once started."""
-        return self._rpc.metrics_port
-
     async def start(self) -> None:
         """Open the sockets and become ready.
 
@@ -175,52 +148,21 @@ class PhoenixServer:
             The address cannot be bound.
         """
         self._pool = ThreadPoolExecutor(self.options.workers, thread_name_prefix="xfast-model")
-        await self._rpc.start()
-        await self._rpc.set_ready(True)
-        logger.info("listening", extra={"port": self.port, "metrics_port": self.metrics_port})
+        await super().start()
+        await self.set_ready(True)
 
     async def stop(self, grace: float = 10.0) -> None:
         """Become not ready, refuse new requests, let those in flight finish for ``grace`` seconds, close all."""
-        await self._rpc.stop(grace)
+        await super().stop(grace)
         if self._pool is not None:
             self._pool.shutdown(wait=True)
             self._pool = None
-        logger.info("stopped")
 
     # --- one request ----------------------------------------------------------------------------------------------
 
-    def _handler(self, method: str, work: Callable[[bytes], bytes]) -> Any:
-        async def handle(message: bytes, context: Any) -> bytes:
-            began = time.monotonic()
-            status = self._grpc.StatusCode
-            code = status.OK
-            try:
-                return await self._admitted(work, message, context)
-            except _AtCapacityError as error:
-                code = status.RESOURCE_EXHAUSTED
-                await context.abort(code, str(error))
-            except ConfigurationError as error:
-                code = status.NOT_FOUND
-                await context.abort(code, str(error))
-            except (ParameterError, DataError) as error:
-                code = status.INVALID_ARGUMENT
-                await context.abort(code, str(error))
-            except TimeoutError:
-                code = status.DEADLINE_EXCEEDED
-                await context.abort(code, "the deadline passed before the answer was ready")
-            except asyncio.CancelledError:
-                code = status.CANCELLED
-                raise
-            except Exception:
-                code = status.INTERNAL
-                logger.exception("%s failed", method)
-                await context.abort(code, f"{method} failed; the server's log says why")
-            finally:
-                self._requests.labels(method, code.name).inc()
-                self._seconds.labels(method).observe(time.monotonic() - began)
-            raise AssertionError("context.abort() always raises")
-
-        return handle
+    def _count(self, method: str, code: str, seconds: float) -> None:
+        self._requests.labels(method, code).inc()
+        self._seconds.labels(method).observe(seconds)
 
     async def _admitted(self, work: Callable[[bytes], bytes], message: bytes, context: Any) -> bytes:
         # Only the event loop counts, so no lock is needed.
