@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.phoenix_models import Work
+from scripts.page import fill
 
 PRECISIONS = ("float32", "bfloat16", "int8")
 SCORE_COLUMNS = (
@@ -177,12 +177,4 @@ def write(everything: Mapping[str, Any], page: Path) -> None:
                 blocks[f"{name} encode {cores}"] = _encodes(part)
     if {"claims 1", "mini 1", "long 2"} <= everything.keys():
         blocks["claims"] = _claims(everything)
-    text = page.read_text()
-    for name, block in blocks.items():
-        text = re.sub(
-            rf"(<!-- begin {re.escape(name)} -->\n).*?(<!-- end -->)",
-            lambda match, block=block: f"{match[1]}{block}\n{match[2]}",
-            text,
-            flags=re.DOTALL,
-        )
-    page.write_text(text)
+    fill(page, blocks)

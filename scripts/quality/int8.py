@@ -1,6 +1,6 @@
 """Rankings with eight bits against float32 on a trained model, by part and together.
 
-    python -m scripts.quality.int8 MODEL [--events DIR] [--lists 2000] [--seed 0]
+    python -m scripts.quality.int8 MODEL [--events DIR] [--lists 2000] [--seed 0] [--page docs/int8.md]
 
 MODEL holds a trained ranker. Without --events the viewers are those of the synthetic network of the same seed, and the
 relevance behind NDCG is the network's true probability of each action. With --events (of `xfast import`) lists come
@@ -23,11 +23,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from scripts.page import fill
 from xfast.cli.train import load_events, tail_start
 from xfast.phoenix import Candidates, Context, ContextCache, Engagements, Ranker, dump_context, load_artifacts
 from xfast.phoenix.calibration import calibrate, viewer_lists
 from xfast.phoenix.pipeline import WEIGHTS, weighted_scores
-from xfast.phoenix.quantization import StoredParams, quantize_columns, quantize_tower, tower_sizes
+from xfast.phoenix.quantization import StoredParams, quantize_params, quantize_tower, tower_sizes
 from xfast.phoenix.training.sequences import Sequences
 from xfast.world import SyntheticConfig, generate
 from xfast.world.truth import HEADS
@@ -172,51 +173,44 @@ def interval(values: F64, viewers: npt.NDArray[np.int64], seed: int, resamples: 
     return float(low), float(high)
 
 
+def _stored(params: Any) -> dict[str, Any]:
+    return dict(params.stored)
+
+
 def run(model: Path, events: Path | None, count: int, seed: int) -> dict[str, Any]:
     """All variants against float32."""
     tower = load_artifacts(model).ranker
-    small = quantize_tower(tower)
+    small, heads = quantize_tower(tower), quantize_tower(tower, heads="int8")
     exact = Ranker(tower, engine="native")
     lists, calibration, where = (
         synthetic(exact, count, seed) if events is None else held_out(events, exact, count, seed)
     )
     found = calibrate(tower, calibration, lambda text: print(text, file=sys.stderr, flush=True))
+    int8_heads = {key: v for key, v in _stored(quantize_params(found.exact, heads="int8")).items() if "unembed" in key}
+    with_heads = replace(found.tower, params=StoredParams(_stored(found.tower.params) | int8_heads))
     relevance = np.stack([x.relevance for x in lists])
     _, viewers = np.unique([x.engagements.user_id for x in lists], return_inverse=True)
     reference = scores_of(exact, exact.encode, lists)
 
-    # What keeping the output heads in float16 is worth, and what it costs.
-    heads = replace(
-        small,
-        params=StoredParams(
-            {
-                key: quantize_columns(tower.params[key], scales="float16") if "unembeddings" in key else value
-                for key, value in small.params.stored.items()  # type: ignore[attr-defined]
-            }
-        ),
-    )
-
-    def plain(tower: Any, precision: Any) -> tuple[Ranker, Callable[[Engagements], Context]]:
-        ranker = Ranker(tower, engine="native", precision=precision)
+    def plain(tower: Any, precision: Any, keys: Any = None) -> tuple[Ranker, Callable[[Engagements], Context]]:
+        ranker = Ranker(tower, engine="native", precision=precision, kv_precision=keys)
         return ranker, ranker.encode
-
-    def small_contexts(ranker: Ranker) -> tuple[Ranker, Callable[[Engagements], Context]]:
-        return ranker, ContextCache(ranker, storage="int8", max_bytes=0).encode
 
     variants = {
         "bfloat16 engine": plain(tower, "bfloat16"),
-        "int8 keys and values": small_contexts(exact),
+        "int8 keys and values, stored": (exact, ContextCache(exact, storage="int8", max_bytes=0).encode),
+        "int8 keys and values, in the engine": plain(tower, "float32", "int8"),
         "int8 tables": plain(replace(tower, tables=small.tables), "float32"),
-        "int8 weights": plain(replace(tower, params=small.params), "float32"),
-        "int8 files": plain(small, "float32"),
-        "int8 files, int8 heads": plain(heads, "float32"),
-        "int8 engine": plain(tower, "int8"),
-        "int8 files, engine": plain(small, "int8"),
-        "int8 files calibrated": plain(found.tower, "float32"),
-        "int8 files calibrated, engine": plain(found.tower, "int8"),
-        "the same, int8 keys and values": small_contexts(Ranker(found.tower, engine="native", precision="int8")),
+        "int8 weights, nearest": plain(replace(tower, params=small.params), "float32"),
+        "both: int8 files": plain(small, "float32"),
+        "… with int8 heads, too": plain(heads, "float32"),
+        "int8 engine, float32 files": plain(tower, "int8"),
+        "**int8 files and engine**": plain(small, "int8"),
+        "int8 files, calibrated": plain(found.tower, "float32"),
+        "**… and int8 engine**": plain(found.tower, "int8"),
+        "**… and int8 keys and values: everything**": plain(found.tower, "int8", "int8"),
+        "**… and int8 heads**": plain(with_heads, "int8", "int8"),
     }
-    heads_saved = tower_sizes(tower, heads)[0].saved
     longest = max(lists, key=lambda x: len(x.engagements))
     context = exact.encode(longest.engagements)
     report: dict[str, Any] = {
@@ -228,7 +222,7 @@ def run(model: Path, events: Path | None, count: int, seed: int) -> dict[str, An
         "score_spread": float(reference[0].std(axis=1).mean()),
         "calibration": {"method": found.method, "errors": dict(found.errors), "lists": found.lists},
         "memory": [asdict(part) | {"saved": part.saved} for part in tower_sizes(found.exact, found.tower)],
-        "dense_saved_with_int8_heads": heads_saved,
+        "dense_with_int8_heads": asdict(dense := tower_sizes(tower, heads)[0]) | {"saved": dense.saved},
         "context_bytes": {
             "tokens": context.num_valid,
             "float32": context.nbytes,
@@ -251,16 +245,18 @@ def misses(report: dict[str, Any], variant: str) -> list[str]:
     return [f"{key} {means[key]:.4f}" for key, (low, high) in TARGETS.items() if not low <= means[key] <= high]
 
 
-def table(report: dict[str, Any]) -> str:
-    """The report as Markdown."""
+def rankings(report: dict[str, Any]) -> str:
+    """What was ranked and how it came out, as Markdown; intervals where targets are."""
     lines = [
         (
-            f"{report['where']}: {report['lists']:,} lists of {report['candidates']} posts, {report['viewers']} "
-            f"viewers; NDCG@10 of float32 {report['ndcg_float32']:.4f}, mean spread of scores in a list "
-            f"{report['score_spread']:.4f}"
+            f"{report['lists']:,} lists, {report['viewers']} viewers; NDCG@10 of float32 {report['ndcg_float32']:.4f}, "
+            f"mean spread of scores in a list {report['score_spread']:.4f}."
         ),
         "",
-        "| against float32 | " + " | ".join(METRICS) + " |",
+        (
+            "| against float32 | top 1 | top-3 set | top-3 share | top-10 share | Kendall τ | NDCG@10 change, % "
+            "| mean \\|Δp\\| | max \\|Δp\\| |"
+        ),
         "|---" * (len(METRICS) + 1) + "|",
     ]
     for name, metrics in report["variants"].items():
@@ -268,28 +264,39 @@ def table(report: dict[str, Any]) -> str:
         for key in METRICS:
             mean, (low, high) = metrics[key]["mean"], metrics[key]["interval"]
             cells.append(
-                f"{metrics[key]['worst']:.2g}" if key == "max_dp"
-                else f"{mean:.1e}" if key == "mean_dp"
+                f"{metrics[key]['worst']:.3f}" if key == "max_dp"
+                else f"{1e4 * mean:.2f}e-4" if key == "mean_dp"
                 else f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]" if key == "ndcg_change_percent"
-                else f"{mean:.4f} [{low:.4f}, {high:.4f}]"
+                else f"{mean:.4f} [{low:.4f}, {high:.4f}]" if key in TARGETS
+                else f"{mean:.4f}"
             )  # fmt: skip
         missed = misses(report, name)
         lines.append(
             f"| {name}{' (misses: ' + ', '.join(missed) + ')' if missed else ''} | " + " | ".join(cells) + " |"
         )
-    found, kept = report["calibration"], report["context_bytes"]
-    errors = ", ".join(f"{method} {error:.3g}" for method, error in found["errors"].items())
-    lines += ["", f"calibration on {found['lists']} lists chose {found['method']!r}; mean |dp|: {errors}", ""]
-    lines += ["| part | numbers | float32 | stored | saved | rms error |", "|---|---|---|---|---|---|"]
-    for part in report["memory"]:
+    found = report["calibration"]
+    errors = "; ".join(f"{method}: {1e4 * error:.2f}" for method, error in found["errors"].items())
+    lines += [
+        "",
+        f"Calibration chose *{found['method']}*; mean |Δp| × 10⁴ on the {found['lists']} lists held back: {errors}.",
+    ]
+    return "\n".join(lines)
+
+
+def memory(report: dict[str, Any]) -> str:
+    """Bytes by part, as Markdown."""
+    kept = report["context_bytes"]
+    lines = ["| part | numbers | float32 | stored | saved |", "|---|---|---|---|---|"]
+    for part in (report["memory"][0], report["dense_with_int8_heads"], *report["memory"][1:]):
+        name = "… with int8 heads" if part is report["dense_with_int8_heads"] else part["part"]
         lines.append(
-            f"| {part['part']} | {part['numbers']:,} | {part['float32_bytes']:,} | {part['bytes']:,} | "
-            f"{-100 * part['saved']:.1f} % | {100 * part['rms_error']:.2f} % |"
+            f"| {name} | {part['numbers']:,} | {part['float32_bytes']:,} | {part['bytes']:,} | "
+            f"−{100 * part['saved']:.1f} % |"
         )
-    lines.append(f"| dense with int8 heads | | | | {-100 * report['dense_saved_with_int8_heads']:.1f} % | |")
     saved = 1 - kept["int8"] / kept["float32"]
     lines.append(
-        f"| context of {kept['tokens']} tokens | | {kept['float32']:,} | {kept['int8']:,} | {-100 * saved:.1f} % | |"
+        f"| keys and values of {kept['tokens']} tokens | | {kept['float32']:,} | {kept['int8']:,} "
+        f"| −{100 * saved:.1f} % |"
     )
     return "\n".join(lines)
 
@@ -301,10 +308,15 @@ def main() -> None:
     parser.add_argument("--events", type=Path, metavar="DIR", help="lists from the last tenth of these events")
     parser.add_argument("--lists", type=int, default=2000, help="how many (default: 2000)")
     parser.add_argument("--seed", type=int, default=0, help="of the network and the lists (default: 0)")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="fill the measured blocks of this page, too")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there, too")
     args = parser.parse_args()
     report = run(args.model, args.events, args.lists, args.seed)
-    print(table(report))
+    name = "synthetic" if args.events is None else "events"
+    blocks = {name: rankings(report), f"{name} memory": memory(report)}
+    print(report["where"], *blocks.values(), sep="\n\n")
+    if args.page is not None:
+        fill(args.page, blocks)
     if args.json is not None:
         args.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 

@@ -69,6 +69,20 @@ def test_memory_targets_at_the_published_sizes() -> None:
         assert all(0 < size.rms_error < 0.02 for size in sizes.values())
 
 
+def test_heads_in_eight_bits_save_more_and_stay_close() -> None:
+    tower = random_tower(CONFIG)
+    small, smaller = quantize_tower(tower), quantize_tower(tower, heads="int8")
+    saved = [tower_sizes(tower, one)[0].saved for one in (small, smaller)]
+    assert saved[1] > saved[0]
+    for key, value in smaller.params.stored.items():  # type: ignore[attr-defined]
+        assert isinstance(value, Int8Matrix) == (value.ndim == 2 and min(value.shape) > 1), key
+        if "unembeddings" in key:
+            bound = np.abs(tower.params[key]).max(axis=0) / 253
+            assert (np.abs(np.asarray(value) - tower.params[key]) <= bound).all()
+    with pytest.raises(ParameterError, match="heads is 'int4', must be float16 or int8"):
+        quantize_tower(tower, heads="int4")  # type: ignore[arg-type]
+
+
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(4)
@@ -103,6 +117,9 @@ def test_command_writes_what_loads_and_says_so(
     assert after.ranker.config == before.ranker.config
     assert main(["quantize", str(original), "--out", str(tmp_path / "table")]) == 0
     lines = capsys.readouterr().out.splitlines()
+    assert main(["quantize", str(original), "--out", str(tmp_path / "heads"), "--heads", "int8", "--json"]) == 0
+    with_heads = json.loads(capsys.readouterr().out)["ranker"][0]["bytes"]
+    assert with_heads < report["ranker"][0]["bytes"]
     assert lines[0].split() == ["part", "numbers", "float32", "stored", "saved", "rms", "error"]
     assert any(line.startswith("retrieval item table") for line in lines) and any(x.startswith("total") for x in lines)
     assert main(["quantize", str(original), "--out", str(out)]) == 2

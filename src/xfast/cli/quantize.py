@@ -29,6 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how to keep the corpus vectors (default: float16)",
     )  # fmt: skip
     parser.add_argument(
+        "--heads", choices=("float16", "int8"), default="float16",
+        help="how to keep the output heads; int8 saves half a per cent to two (default: float16)",
+    )  # fmt: skip
+    parser.add_argument(
         "--calibrate", type=Path, metavar="EVENTS",
         help="events.parquet, or its folder: round the weights the way that measures best on these viewers",
     )  # fmt: skip
@@ -91,11 +95,11 @@ def _quantized(
 ) -> tuple[Tower, Tower, dict[str, Any]]:
     """The quantised tower, the one whose numbers were rounded, and how it was calibrated."""
     if sequences is None:
-        return quantize_tower(tower), tower, {}
+        return quantize_tower(tower, heads=args.heads), tower, {}
     from xfast.phoenix.calibration import calibrate, viewer_lists
 
     lists = viewer_lists(sequences, tower.config, args.lists or LISTS, seed=args.seed)
-    found = calibrate(tower, lists, lambda text: print(text, file=sys.stderr))
+    found = calibrate(tower, lists, lambda text: print(text, file=sys.stderr), heads=args.heads)
     record = {"method": found.method, "lists": found.lists, "seed": args.seed, "errors": dict(found.errors)}
     return found.tower, found.exact, record
 

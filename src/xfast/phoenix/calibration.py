@@ -33,7 +33,7 @@ from xfast.phoenix.config import PhoenixConfig
 from xfast.phoenix.engines import xla
 from xfast.phoenix.features import CandidateFeatures, Candidates, ContextFeatures, Engagements
 from xfast.phoenix.layout import layer_prefix
-from xfast.phoenix.quantization import Int8Matrix, compensated, quantize_params, quantize_tables
+from xfast.phoenix.quantization import HeadStorage, Int8Matrix, compensated, quantize_params, quantize_tables
 from xfast.phoenix.ranker import Ranker
 from xfast.phoenix.training.sequences import Sequences
 
@@ -298,7 +298,13 @@ class Calibration:
     """How many were learnt from, and as many were measured on."""
 
 
-def calibrate(tower: Tower, lists: Sequence[ViewerList], say: Callable[[str], None] = lambda _: None) -> Calibration:
+def calibrate(
+    tower: Tower,
+    lists: Sequence[ViewerList],
+    say: Callable[[str], None] = lambda _: None,
+    *,
+    heads: HeadStorage = "float16",
+) -> Calibration:
     """Quantise a tower in every way, and keep the one that measures best.
 
     Parameters
@@ -309,6 +315,8 @@ def calibrate(tower: Tower, lists: Sequence[ViewerList], say: Callable[[str], No
         Of :func:`viewer_lists`; every other one is learnt from, the rest is measured on.
     say
         Called with a line of text per method.
+    heads
+        How output heads are kept (:func:`~xfast.phoenix.quantization.quantize_params`).
 
     Returns
     -------
@@ -339,7 +347,7 @@ def calibrate(tower: Tower, lists: Sequence[ViewerList], say: Callable[[str], No
             matrices = {} if rounding == "nearest" else _compensate_all(params, seen)
             method = f"{name}, {rounding}" if name else rounding
             dense = replace(tower, params=params)
-            small = replace(tower, params=quantize_params(dense, matrices=matrices), tables=tables)
+            small = replace(tower, params=quantize_params(dense, matrices=matrices, heads=heads), tables=tables)
             error = float(np.mean([_difference(tower, a, b) for a, b in zip(exact, outputs(small, "int8", held))]))
             errors[method] = error
             say(f"{tower.name}: {method}: {error:.3g}")

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "SCALE_SUFFIX",
     "CorpusStorage",
+    "HeadStorage",
     "Int8Matrix",
     "PartSize",
     "ScaleStorage",
@@ -47,6 +48,7 @@ Array = npt.NDArray[Any]
 F32 = npt.NDArray[np.float32]
 CorpusStorage = Literal["float32", "float16", "int8"]
 ScaleStorage = Literal["float32", "float16"]
+HeadStorage = Literal["float16", "int8"]
 #: An int8 array ``key`` has its scales, float32 or float16, under ``key + SCALE_SUFFIX``.
 SCALE_SUFFIX = ".scale"
 _SMALLEST_HALF, _LARGEST_HALF = 2.0**-14, 65504.0  # where float16 has all its digits
@@ -234,17 +236,19 @@ def check_finite(values: Array, label: str) -> None:
             raise ParameterError(f"{label} holds {value} at {place}, must be finite to be quantised")
 
 
-def quantize_tower(tower: Tower) -> Tower:
+def quantize_tower(tower: Tower, *, heads: HeadStorage = "float16") -> Tower:
     """A tower with int8 weights and tables: :func:`quantize_params` and :func:`quantize_tables`."""
-    return replace(tower, params=quantize_params(tower), tables=quantize_tables(tower))
+    return replace(tower, params=quantize_params(tower, heads=heads), tables=quantize_tables(tower))
 
 
-def quantize_params(tower: Tower, *, matrices: Mapping[str, Int8Matrix] | None = None) -> StoredParams:
+def quantize_params(
+    tower: Tower, *, matrices: Mapping[str, Int8Matrix] | None = None, heads: HeadStorage = "float16"
+) -> StoredParams:
     """Dense parameters in eight bits.
 
     Matrices that activations are multiplied with get a scale per output column, the small tables of actions, surfaces
-    and ages a scale per row. Output heads become float16: every probability passes through them, and they are half a
-    per cent of the parameters. Norm scales and vectors stay float32.
+    and ages a scale per row. Output heads become float16 unless ``heads`` says otherwise: every probability passes
+    through them, and they are half a per cent of the parameters of a large model. Norm scales and vectors stay float32.
 
     Parameters
     ----------
@@ -252,12 +256,16 @@ def quantize_params(tower: Tower, *, matrices: Mapping[str, Int8Matrix] | None =
         The model.
     matrices
         Matrices that are rounded already (:mod:`xfast.phoenix.calibration`), by key.
+    heads
+        How output heads are kept; int8 ones have a scale per column like any other matrix.
 
     Raises
     ------
     ParameterError
         A parameter holds a value that is not finite, or an output head one beyond float16; it is named.
     """
+    if heads not in ("float16", "int8"):
+        raise ParameterError(f"heads is {heads!r}, must be float16 or int8")
     stored: dict[str, Array | Int8Matrix] = {}
     for key, value in tower.params.items():
         check_finite(value, f"{tower.name}: {key!r}")
@@ -265,7 +273,7 @@ def quantize_params(tower: Tower, *, matrices: Mapping[str, Int8Matrix] | None =
             stored[key] = matrices[key]
         elif value.ndim != 2 or min(value.shape) < 2:
             stored[key] = value
-        elif "unembeddings" in key:
+        elif "unembeddings" in key and heads == "float16":
             stored[key] = _half(key, value)
         elif key.endswith(("embedding_table", "action_projection")):
             stored[key] = quantize_rows(value, scales="float16")
