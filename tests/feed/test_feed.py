@@ -14,8 +14,10 @@ from tests.feed.conftest import MODEL_CONFIG
 from tests.phoenix.models import random_tower
 from xfast.cli.main import main
 from xfast.errors import ParameterError
+from xfast.events import EventBatch
 from xfast.feed import Feed, FeedItem, PromotedItem
 from xfast.feed.demo import demo_network, typical_viewer
+from xfast.phoenix.artifacts import Tower
 from xfast.stores import Relation
 
 
@@ -134,19 +136,28 @@ def test_movielens_stands_at_its_last_rating(tmp_path: Path, monkeypatch: pytest
     films = [f"{item}|Film {item} (1990)|01-Jan-1990||http://x|{item % 2}|{1 - item % 2}" for item in range(1, 81)]
     (tmp_path / "u.item").write_text("\n".join(films) + "\n")
     towers = random_tower(MODEL_CONFIG), random_tower(MODEL_CONFIG, "retrieval")
-    monkeypatch.setattr("xfast.feed.demo.train_models", lambda events, **options: towers)
+    trained: list[int] = []
+
+    def train(events: EventBatch, **options: object) -> tuple[Tower, Tower]:
+        trained.append(len(events))
+        return towers
+
+    monkeypatch.setattr("xfast.feed.demo.train_models", train)
     said: list[str] = []
-    with Feed.movielens(tmp_path, on_progress=said.append) as feed:
+    with Feed.movielens(tmp_path, models=tmp_path / "models", on_progress=said.append) as feed:
         page = feed.for_you(3, explain=True)
         assert page.failures == [] and len(page) == 35
         assert all(item.text.startswith("Film") for item in page)
         assert {"for_you_in_network"} <= {item.source for item in page}
         assert "promoted" in {item.kind for item in page.timeline}
         rated = {int(row.split("\t")[1]) for row in rows if row.startswith("3\t")}
-        assert not {f"Film {number} (1990)" for number in rated} & {
-            item.text for item in page if item.source == "for_you_phoenix_retrieval"
-        }
+        assert not {f"Film {number} (1990)" for number in rated} & {item.text for item in page}
+        assert "PreviouslySeenPostsFilter" in {each.filter for each in page.removed}
+        scores = [item.score for item in page]
     assert any("feeding" in line for line in said)
+    with Feed.movielens(tmp_path, models=tmp_path / "models") as feed:
+        assert [item.score for item in feed.for_you(3)] == pytest.approx(scores, rel=1e-5), "the models of the first"
+    assert len(trained) == 1
 
 
 @pytest.fixture
@@ -180,6 +191,8 @@ def test_commands_print_what_a_person_can_read(
 def test_commands_refuse_what_makes_no_sense(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, message in (
         (["demo", "--train", "--movielens", "x"], "--train is given with --movielens"),
+        (["demo", "--models", "x"], "--models is given without --movielens"),
+        (["explain", "7", "5", "--models", "x"], "--models is given without --movielens"),
         (["explain", "@nobody_at_all", "5"], "user is '@nobody_at_all', nobody has that name"),
         (["explain", "7", "five"], "post is 'five', must be an id"),
         (["explain", "7", "#99"], "rank is 99, the page has 1 to 35"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import time
 from collections import Counter
@@ -15,11 +16,10 @@ if TYPE_CHECKING:
 
     from xfast.feed import Feed, FeedItem, FeedPage, PromotedItem, SuggestionsItem
 
+#: Who brought a post whose author the viewer does not follow.
 _SOURCES = {
-    "for_you_in_network": "[green]in network[/]",
-    "ranked_following": "[green]in network[/]",
-    "for_you_phoenix_retrieval": "[cyan]discovered by Phoenix[/]",
-    "for_you_phoenix_retrieval_moe": "[cyan]discovered by Phoenix[/]",
+    "for_you_phoenix_retrieval": "[cyan]discovered[/]",
+    "for_you_phoenix_retrieval_moe": "[cyan]discovered[/]",
     "for_you_tweet_mixer": "[blue]popular now[/]",
     "for_you_fallback": "[blue]fresh and popular[/]",
 }
@@ -35,6 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--movielens", metavar="DIR", help="train on a MovieLens folder (100K or 1M) and rank its films"
     )
+    parser.add_argument(
+        "--models", metavar="DIR", help="with --movielens: load the models there, or train and keep them there"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -44,13 +47,15 @@ def run(args: argparse.Namespace) -> int:
 
     if args.movielens and args.train:
         raise ParameterError("--train is given with --movielens, which always trains")
+    if args.models and not args.movielens:
+        raise ParameterError("--models is given without --movielens, which trains the models that it keeps")
     started = time.monotonic()
 
     def say(line: str) -> None:
         print(f"[{time.monotonic() - started:5.1f} s] {line}", file=sys.stderr, flush=True)
 
     if args.movielens:
-        feed = Feed.movielens(args.movielens, on_progress=say)
+        feed = Feed.movielens(args.movielens, models=args.models, on_progress=say)
     else:
         feed = Feed.demo(args.seed, train=args.train, on_progress=say)
     with feed:
@@ -58,11 +63,19 @@ def run(args: argparse.Namespace) -> int:
         clock = time.perf_counter()
         page = feed.for_you(user, args.limit, explain=True)
         say(f"ranked {page.candidates:,} candidates in {(time.perf_counter() - clock) * 1000:.0f} ms")
-        print_page(console(), feed, page)
+        print_page(console(), feed, page, how=_how_to_explain(args))
     return 0
 
 
-def print_page(screen: Console, feed: Feed, page: FeedPage) -> None:
+def _how_to_explain(args: argparse.Namespace) -> str | None:
+    """The command, without its user and post; ``None`` if there is none for this feed."""
+    if args.movielens:
+        kept = f" --models {shlex.quote(args.models)}" if args.models else ""
+        return f"xfast explain --movielens {shlex.quote(args.movielens)}{kept}"
+    return "xfast explain" if args.seed == 0 and not args.train else None
+
+
+def print_page(screen: Console, feed: Feed, page: FeedPage, *, how: str | None) -> None:
     """The feed as text: who wrote what, where it came from, what the viewer would do, and why it ranks there."""
     from rich.markup import escape
 
@@ -82,8 +95,8 @@ def print_page(screen: Console, feed: Feed, page: FeedPage) -> None:
         else:
             screen.print(f"     [magenta]{item.kind}[/] {escape(clipped(getattr(item, 'text', ''), width - 14))}")
     screen.print()
-    if len(page):
-        screen.print(f"[dim]why?  xfast explain {page.user_id} {page[0].post_id}[/]")
+    if len(page) and how:
+        screen.print(f"[dim]why?  {escape(how)} {page.user_id} {page[0].post_id}[/]", soft_wrap=True)
 
 
 def _print_viewer(screen: Console, feed: Feed, page: FeedPage) -> None:
@@ -97,8 +110,12 @@ def _print_viewer(screen: Console, feed: Feed, page: FeedPage) -> None:
     if not profile.found[0]:
         screen.print("[yellow]nothing is known of this viewer: fresh and popular posts[/]")
     counts = Counter(each.filter.removesuffix("Filter") for each in page.removed)
-    gone = ", ".join(f"{name} {count}" for name, count in counts.most_common())
-    screen.print(f"[dim]{page.candidates:,} candidates, removed by filters: {gone or 'none'}[/]")
+    gone = [f"{name} {count}" for name, count in counts.most_common()]
+    screen.print(f"[dim]{page.candidates:,} candidates, removed by filters:{'' if gone else ' none'}[/]")
+    while gone:
+        line = _fitting(gone, screen.width - 2)
+        gone = gone[line.count(" · ") + 1 :]
+        screen.print(f"  [dim]{line}[/]")
     for failure in page.failures:
         screen.print(f"[red]failed: {escape(clipped(failure, screen.width - 8))}[/]")
 
@@ -109,9 +126,10 @@ def _print_post(screen: Console, item: FeedItem) -> None:
     from xfast.cli.screen import clipped
 
     badge = " [blue]✓[/]" if item.verified else ""
+    source = "[green]followed[/]" if item.in_network else _SOURCES.get(item.source, item.source)
+    head = f"{item.rank:>3}  @{clipped(item.author, screen.width - 61)}"
     screen.print(
-        f"[bold]{item.rank:>3}[/]  [bold]@{escape(item.author)}[/]{badge}  {_SOURCES.get(item.source, item.source)}"
-        f"  [dim]score[/] [bold]{item.score:#.4g}[/]  [dim]{item.post_id}[/]"
+        f"[bold]{escape(head)}[/]{badge}  {source}  [dim]score[/] [bold]{item.score:#.4g}[/]  [dim]{item.post_id}[/]"
     )
     text = item.text or f"reposts @{item.reposted_author}"
     screen.print(f"     {escape(clipped(text, screen.width - 6))}")
@@ -141,12 +159,13 @@ def _likely(item: FeedItem) -> list[str]:
 
 
 def _because(item: FeedItem, width: int) -> str:
-    """The largest terms, as many as fit before the factors."""
+    """The largest terms, what speaks for it first, as many as fit before the factors."""
     factors = [
         f"× {item.terms[factor]:.2g} {name}" for factor, name in _FACTORS.items() if item.terms.get(factor, 1.0) != 1
     ]
     tail = "".join(f" · {factor}" for factor in factors)
-    terms = [f"{name.replace('_', ' ')} {value:+.3f}" for name, value in item.why(4)]
+    largest = sorted(item.why(4), key=lambda term: term[1] < 0)
+    terms = [f"{name.replace('_', ' ')} {value:+.3f}" for name, value in largest]
     return _fitting(terms, width - len(tail)) + tail
 
 

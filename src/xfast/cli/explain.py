@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("post", help="post id, or #RANK for that place of the viewer's page")
     parser.add_argument("feed", nargs="?", help="feed.toml, or the folder with it; the demo network if left out")
     parser.add_argument("--movielens", metavar="DIR", help="the feed of `xfast demo --movielens DIR`")
+    parser.add_argument("--models", metavar="DIR", help="the models that `xfast demo --models DIR` kept")
     parser.add_argument("--following", action="store_true", help="explain the feed of followed accounts instead")
     parser.add_argument("--json", action="store_true", help="as JSON")
 
@@ -34,10 +35,14 @@ def run(args: argparse.Namespace) -> int:
 
     if args.feed and args.movielens:
         raise ParameterError("feed is given together with --movielens, there can be one")
+    if args.models and not args.movielens:
+        raise ParameterError("--models is given without --movielens, whose models it keeps")
     if args.feed:
         feed = Opened.open(args.feed)
     elif args.movielens:
-        feed = Opened.movielens(args.movielens, on_progress=lambda line: print(line, file=sys.stderr, flush=True))
+        feed = Opened.movielens(
+            args.movielens, models=args.models, on_progress=lambda line: print(line, file=sys.stderr, flush=True)
+        )
     else:
         feed = Opened.demo()
     with feed:
@@ -90,7 +95,9 @@ def print_explanation(screen: Console, found: Explanation, viewer: str) -> None:
     if found.text:
         screen.print(f"[italic]{escape(' '.join(found.text.split()))}[/]")
     screen.print()
-    screen.print(f"[bold {_STYLES[found.status]}]{found.status}[/]  {escape(found.summary)}")
+    rest = found.summary.removeprefix(found.status)
+    gap = "  " if rest == found.summary else ""
+    screen.print(f"[bold {_STYLES[found.status]}]{found.status}[/]{gap}{escape(rest)}")
     for note in found.notes:
         screen.print(f"  [dim]·[/] {escape(note)}")
     for story in found.stories:

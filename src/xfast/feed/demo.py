@@ -9,12 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from xfast.errors import ParameterError
 from xfast.events import AccountState, EventBatch, LabelCategory, NetworkEvent, Post, Profile
 from xfast.feed.feed import Feed
 from xfast.ids import snowflake
 from xfast.mixer.embedded import Campaign
-from xfast.phoenix.artifacts import Tower, load_artifacts
+from xfast.phoenix.artifacts import Tower, load_artifacts, save_artifacts
 from xfast.stores import HistoryOptions
 from xfast.world import SyntheticConfig, generate
 
@@ -121,7 +123,7 @@ def demo_feed(seed: int, *, train: bool, on_progress: Say | None) -> Feed:
     return _filled(events, ranker, retrieval, _PARAMS, say)
 
 
-def movielens_feed(folder: str | Path, *, on_progress: Say | None) -> Feed:
+def movielens_feed(folder: str | Path, *, models: str | Path | None, on_progress: Say | None) -> Feed:
     """See :meth:`xfast.feed.Feed.movielens`."""
     from xfast.world import import_movielens
 
@@ -129,10 +131,36 @@ def movielens_feed(folder: str | Path, *, on_progress: Say | None) -> Feed:
     say(f"reading {folder}")
     data = import_movielens(folder)
     say(str(data.report))
-    ranker, retrieval = train_models(data.events, epochs=6, say=on_progress)
+    ranker, retrieval = _movielens_models(data.events, None if models is None else Path(models), say)
+    events = EventBatch.concat([data.events, _suitable(data.events), _watched(data.events)])
     # Films do not age: every one may be shown.
-    events = EventBatch.concat([data.events, _suitable(data.events)])
     return _filled(events, ranker, retrieval, {**_PARAMS, "MAX_POST_AGE": _TEN_YEARS_S}, say)
+
+
+def _movielens_models(events: EventBatch, kept: Path | None, say: Say) -> tuple[Tower, Tower]:
+    if kept is not None and kept.exists():
+        say(f"loading the models in {kept}")
+        found = load_artifacts(kept)
+        return found.ranker, found.retrieval
+    ranker, retrieval = train_models(events, epochs=6, say=say)
+    if kept is not None:
+        save_artifacts(kept, ranker=ranker, retrieval=retrieval)
+        say(f"saved the models in {kept}")
+    return ranker, retrieval
+
+
+def _watched(events: EventBatch) -> EventBatch:
+    """Whoever rated a film has seen it: an impression, so that no page shows it again."""
+    rated = events.columns("engagement")
+    pairs = np.stack([rated["user_id"], rated["post_id"]], 1)
+    first = np.unique(pairs, axis=0, return_index=True)[1]
+    return EventBatch.of(
+        "impression",
+        events.time_ms[rated.rows[first]],
+        user_id=rated["user_id"][first],
+        post_id=rated["post_id"][first],
+        author_id=rated["author_id"][first],
+    )
 
 
 def _suitable(events: EventBatch) -> EventBatch:

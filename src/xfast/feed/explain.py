@@ -200,7 +200,10 @@ def _notes(
     if post.nullcast[0]:
         notes.append("the post is promoted-only (nullcast)")
     follows = store.has_relation([query.user_id], Relation.FOLLOW, author_id)[0]
-    notes.append("the viewer follows the author" if follows else "the viewer does not follow the author")
+    if author_id == query.user_id:
+        notes.append("the viewer's own post")
+    else:
+        notes.append("the viewer follows the author" if follows else "the viewer does not follow the author")
     age = query.request_time_ms - int(post.created_at_ms[0])
     limit = query.params.max_post_age * 1_000
     if age > limit:

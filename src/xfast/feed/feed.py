@@ -147,11 +147,25 @@ class Feed:
         return await asyncio.to_thread(cls.demo, seed)
 
     @classmethod
-    def movielens(cls, folder: str | Path, *, on_progress: Callable[[str], None] | None = None) -> Feed:
-        """Train on a MovieLens folder (100K or 1M layout) and stand at its last rating (``xfast.feed.demo``)."""
+    def movielens(
+        cls,
+        folder: str | Path,
+        *,
+        models: str | Path | None = None,
+        on_progress: Callable[[str], None] | None = None,
+    ) -> Feed:
+        """Train on a MovieLens folder (100K or 1M layout) and stand at its last rating (``xfast.feed.demo``).
+
+        Parameters
+        ----------
+        models
+            Folder of the trained models: loaded if it is there, made after training if not.
+        on_progress
+            Gets a line of text now and then.
+        """
         from xfast.feed.demo import movielens_feed
 
-        return movielens_feed(folder, on_progress=on_progress)
+        return movielens_feed(folder, models=models, on_progress=on_progress)
 
     # Feeding ----------------------------------------------------------------------------------------------------------
 

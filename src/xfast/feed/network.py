@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 _POSTS = (Kind.POST, Kind.DELETE, Kind.ACCOUNT)
 #: Clocks of clients run ahead; a post from the near future waits in Thunder until its time has come.
 _SKEW_SECONDS = 60
+#: Memory is trimmed every minute. The store keeps things for days, and trimming it goes through whole tables.
+_TRIM_SECONDS, _STORE_TRIM_SECONDS = 60.0, 3_600.0
 _DAY_MS = 86_400_000
 
 
@@ -118,7 +120,8 @@ class Network:
         self._lock = threading.RLock()
         self._position = position
         self._next_save = clock.monotonic() + save_seconds
-        self._next_trim = clock.monotonic() + 60.0
+        self._next_trim = clock.monotonic() + _TRIM_SECONDS
+        self._next_store_trim = clock.monotonic() + _STORE_TRIM_SECONDS
         self._erased: set[int] = set()
         self._closed = False
 
@@ -247,7 +250,9 @@ class Network:
     def _maintain(self) -> None:
         now = self.clock.monotonic()
         if now >= self._next_trim:
-            self.trim()
+            self._trim_memory()
+        if now >= self._next_store_trim:
+            self._trim_store()
         if now >= self._next_save:
             try:
                 self.save()
@@ -256,19 +261,26 @@ class Network:
 
     def trim(self) -> None:
         """Drop what is too old, everywhere."""
-        keep, forever = self.retention, 2**62
         with self._lock:
-            self._next_trim = self.clock.monotonic() + 60.0
-            self.thunder.trim()
-            self.corpus.tick()
-            self.store.trim(
-                now_ms=self.clock.ms(),
-                impressions_ms=keep.impressions_days * _DAY_MS or forever,
-                engagements_ms=keep.engagements_days * _DAY_MS or forever,
-                served_ms=keep.served_days * _DAY_MS or forever,
-            )
-            if self.log is not None:
-                self.log.retain()
+            self._trim_memory()
+            self._trim_store()
+
+    def _trim_memory(self) -> None:
+        self._next_trim = self.clock.monotonic() + _TRIM_SECONDS
+        self.thunder.trim()
+        self.corpus.tick()
+        if self.log is not None:
+            self.log.retain()
+
+    def _trim_store(self) -> None:
+        self._next_store_trim = self.clock.monotonic() + _STORE_TRIM_SECONDS
+        keep, forever = self.retention, 2**62
+        self.store.trim(
+            now_ms=self.clock.ms(),
+            impressions_ms=keep.impressions_days * _DAY_MS or forever,
+            engagements_ms=keep.engagements_days * _DAY_MS or forever,
+            served_ms=keep.served_days * _DAY_MS or forever,
+        )
 
     def save(self) -> None:
         """Write a snapshot of Thunder with the position in the log that all parts have reached."""

@@ -136,7 +136,7 @@ class Applier:
             sides += [(table.rows, signed(table[name])) for name in names if name in table.data]
         ids = sorted({each for _, column in sides for each in column})
         found = self._session.select(
-            "SELECT u.user_id FROM {r} JOIN users u ON u.user_id = r.id WHERE u.state = ?",
+            "SELECT u.user_id FROM {r} CROSS JOIN users u WHERE u.user_id = r.id AND u.state = ?",
             [("id", "id", ids)],
             (int(AccountState.ERASED),),
         )
@@ -177,7 +177,7 @@ class Applier:
             row[:3]: row[3:]
             for row in self._session.select(
                 """SELECT e.kind, e.source, e.target, e.time_ms, e.active FROM {r}
-                JOIN relations e ON e.kind = r.kind AND e.source = r.source AND e.target = r.target""",
+                CROSS JOIN relations e WHERE e.kind = r.kind AND e.source = r.source AND e.target = r.target""",
                 transpose(keys, (("kind", "int"), ("source", "id"), ("target", "id"))),
             )
         }
@@ -227,7 +227,7 @@ class Applier:
         )
         grown = [user for user in added if user not in removed]
         found = self._session.select(
-            "SELECT s.user_id, s.positions, s.sketch FROM {r} JOIN sketches s ON s.user_id = r.id",
+            "SELECT s.user_id, s.positions, s.sketch FROM {r} CROSS JOIN sketches s WHERE s.user_id = r.id",
             [("id", "id", grown)],
         )
         rows = []
@@ -248,7 +248,7 @@ class Applier:
         latest = self._latest(entries)
         known = self._session.select(
             """SELECT e.user_id, e.keyword, e.time_ms, e.active FROM {r}
-            JOIN keywords e ON e.user_id = r.user_id AND e.keyword = r.keyword""",
+            CROSS JOIN keywords e WHERE e.user_id = r.user_id AND e.keyword = r.keyword""",
             transpose(list(latest), (("user_id", "id"), ("keyword", "text"))),
         )
         rows = self._newer(latest, {row[:2]: row[2:] for row in known})
@@ -285,7 +285,7 @@ class Applier:
                     entries.append(((subject, subject_id, clean(label)), time, int(not removed), "label", extra))
         latest = self._latest(entries)
         gone = self._session.select(
-            "SELECT p.post_id FROM {r} JOIN posts p ON p.post_id = r.id WHERE p.deleted = ?",
+            "SELECT p.post_id FROM {r} CROSS JOIN posts p WHERE p.post_id = r.id AND p.deleted = ?",
             [("id", "id", sorted({subject_id for subject, subject_id, _ in latest if subject == 0}))],
             (ERASED_POST,),
         )
@@ -293,8 +293,8 @@ class Applier:
             del latest[key]
         keys: Layout = (("subject", "int"), ("subject_id", "id"), ("label", "text"))
         known = self._session.select(
-            """SELECT e.subject, e.subject_id, e.label, e.time_ms, e.active FROM {r} JOIN labels e
-            ON e.subject = r.subject AND e.subject_id = r.subject_id AND e.label = r.label""",
+            """SELECT e.subject, e.subject_id, e.label, e.time_ms, e.active FROM {r} CROSS JOIN labels e
+            WHERE e.subject = r.subject AND e.subject_id = r.subject_id AND e.label = r.label""",
             transpose(list(latest), keys),
         )
         rows = self._newer(latest, {row[:3]: row[3:] for row in known})
@@ -314,7 +314,7 @@ class Applier:
             entries.append(((user,), time, 1, "profile", index))
         latest = self._latest(entries)
         known = self._session.select(
-            "SELECT u.user_id, u.profile_ms FROM {r} JOIN users u ON u.user_id = r.id WHERE u.profile_ms >= 0",
+            "SELECT u.user_id, u.profile_ms FROM {r} CROSS JOIN users u WHERE u.user_id = r.id AND u.profile_ms >= 0",
             [("id", "id", [user for (user,) in latest])],
         )
         rows = []
@@ -338,7 +338,8 @@ class Applier:
         ]
         latest = self._latest(entries)
         known = self._session.select(
-            "SELECT u.user_id, u.state_ms, u.state FROM {r} JOIN users u ON u.user_id = r.id WHERE u.state_ms >= 0",
+            "SELECT u.user_id, u.state_ms, u.state FROM {r} CROSS JOIN users u "
+            "WHERE u.user_id = r.id AND u.state_ms >= 0",
             [("id", "id", [user for (user,) in latest])],
         )
         rows = self._newer(latest, {(row[0],): (row[1], -row[2]) for row in known})
@@ -372,7 +373,7 @@ class Applier:
             row[0]: row[1:]
             for row in self._session.select(
                 """SELECT p.post_id, p.time_ms, p.deleted, p.author_id, p.in_reply_to_post_id, p.source_post_id,
-                p.quoted_post_id FROM {r} JOIN posts p ON p.post_id = r.id""",
+                p.quoted_post_id FROM {r} CROSS JOIN posts p WHERE p.post_id = r.id""",
                 [("id", "id", [post for (post,) in latest])],
             )
         }
@@ -480,7 +481,7 @@ class Applier:
         options = self._filters
         found = self._session.select(
             """SELECT f.user_id, f.number, f.members, f.newest_ms, f.filter FROM {r}
-            JOIN impression_filters f ON f.user_id = r.id WHERE f.number =
+            CROSS JOIN impression_filters f WHERE f.user_id = r.id AND f.number =
             (SELECT MAX(g.number) FROM impression_filters g WHERE g.user_id = f.user_id)""",
             [("id", "id", list(by_user))],
         )
@@ -504,8 +505,8 @@ class Applier:
         )  # fmt: skip
         self._upsert("impression_filters", columns[:2], columns, rows)
         self._session.change(
-            """DELETE FROM impression_filters WHERE EXISTS (SELECT 1 FROM {r}
-            WHERE r.user_id = impression_filters.user_id AND impression_filters.number <= r.last)""",
+            """DELETE FROM impression_filters WHERE (user_id, number) IN (SELECT f.user_id, f.number FROM {r}
+            CROSS JOIN impression_filters f WHERE f.user_id = r.user_id AND f.number <= r.last)""",
             transpose([row for row in outdated if row[1] > 0], (("user_id", "id"), ("last", "int"))),
         )
 

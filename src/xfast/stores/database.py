@@ -65,7 +65,12 @@ class Session(ABC):
         return self.fetch(f"{sql} RETURNING {returning}", parameters)
 
     def select(self, sql: str, columns: Sequence[Column], parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Run ``sql`` with ``{r}`` standing for the table of ``columns``; nothing is run for an empty one."""
+        """Run ``sql`` with ``{r}`` standing for the table of ``columns``; nothing is run for an empty one.
+
+        Join with ``{r} CROSS JOIN table WHERE …``: SQLite then goes from the values to the table's key. With ``JOIN``
+        it may go through the table and look at every value for every row, because it has no statistics that tell it
+        better; PostgreSQL chooses in either case.
+        """
         if not columns[0][2]:
             return []
         source, values = self.values(columns)

@@ -184,7 +184,7 @@ class SqlStore:
         rows = self._by_id(
             "users",
             ids,
-            f"SELECT u.user_id, {names} FROM {{r}} JOIN users u ON u.user_id = r.id",
+            f"SELECT u.user_id, {names} FROM {{r}} CROSS JOIN users u WHERE u.user_id = r.id",
             lambda found: {row[0]: (*row[1:5], tuple(json.loads(row[5])), *row[6:]) for row in found},
             None,
         )
@@ -234,8 +234,8 @@ class SqlStore:
             }
 
         sql = (
-            f"SELECT r.id, e.{far} FROM {{r}} JOIN relations e ON e.kind = {kind} AND e.{near} = r.id "
-            "WHERE e.active = 1"
+            f"SELECT r.id, e.{far} FROM {{r}} CROSS JOIN relations e "
+            f"WHERE e.kind = {kind} AND e.{near} = r.id AND e.active = 1"
         )
         part = f"related {kind}{' inverse' if inverse else ''}"
         return _ragged(self._by_id(part, _ids(user_ids, "user_ids"), sql, make, _EMPTY_IDS), np.uint64)
@@ -248,7 +248,7 @@ class SqlStore:
 
     def muted_keywords(self, user_ids: npt.ArrayLike) -> list[tuple[str, ...]]:
         """See :meth:`Store.muted_keywords`."""
-        sql = "SELECT k.user_id, k.keyword FROM {r} JOIN keywords k ON k.user_id = r.id WHERE k.active = 1"
+        sql = "SELECT k.user_id, k.keyword FROM {r} CROSS JOIN keywords k WHERE k.user_id = r.id AND k.active = 1"
 
         def make(found: list[tuple[int, str]]) -> dict[int, tuple[str, ...]]:
             return {user: tuple(sorted(row[0] for row in rows)) for user, rows in _groups(found).items()}
@@ -262,7 +262,7 @@ class SqlStore:
 
         def load(users: list[int]) -> dict[int, npt.NDArray[np.uint32]]:
             sql = (
-                "SELECT s.user_id, s.sketch FROM {r} JOIN sketches s ON s.user_id = r.id "
+                "SELECT s.user_id, s.sketch FROM {r} CROSS JOIN sketches s WHERE s.user_id = r.id "
                 f"AND s.positions = {num_positions}"
             )
             found = self._read(lambda session: session.select(sql, [("id", "id", users)]))
@@ -278,8 +278,8 @@ class SqlStore:
     def _build_sketches(self, session: Session, users: list[int], num_positions: int) -> dict[int, MinHash]:
         """Sketch follow lists and keep the sketches; within a transaction, so that no follow slips in between."""
         found = session.select(
-            f"SELECT r.id, e.target FROM {{r}} JOIN relations e ON e.kind = {int(Relation.FOLLOW)} AND e.source = r.id "
-            "WHERE e.active = 1",
+            f"SELECT r.id, e.target FROM {{r}} CROSS JOIN relations e "
+            f"WHERE e.kind = {int(Relation.FOLLOW)} AND e.source = r.id AND e.active = 1",
             [("id", "id", users)],
         )
         built = {
@@ -344,7 +344,7 @@ class SqlStore:
             ranked = (
                 f"SELECT r.id AS reader, {names}, ROW_NUMBER() OVER (PARTITION BY r.id "
                 "ORDER BY e.time_ms DESC, e.post_id, e.action) AS place "
-                "FROM {r} JOIN engagements e ON e.user_id = r.id WHERE e.time_ms BETWEEN ? AND ?"
+                "FROM {r} CROSS JOIN engagements e WHERE e.user_id = r.id AND e.time_ms BETWEEN ? AND ?"
             )
             outer = ", ".join(ROW)
             sql = f"SELECT reader, {outer} FROM ({ranked}) AS ranked WHERE place <= ? ORDER BY reader, place DESC"
@@ -352,7 +352,8 @@ class SqlStore:
         unknown = sorted({row[1] for rows in groups.values() for row in rows if row[4] == 0})
         authors = dict(
             session.select(
-                "SELECT p.post_id, p.author_id FROM {r} JOIN posts p ON p.post_id = r.id", [("id", "id", unknown)]
+                "SELECT p.post_id, p.author_id FROM {r} CROSS JOIN posts p WHERE p.post_id = r.id",
+                [("id", "id", unknown)],
             )
         )
         if authors:
@@ -372,7 +373,7 @@ class SqlStore:
             "posts",
             ids,
             f"SELECT p.post_id, p.deleted, {', '.join(f'p.{name}' for name in names)} "
-            "FROM {r} JOIN posts p ON p.post_id = r.id",
+            "FROM {r} CROSS JOIN posts p WHERE p.post_id = r.id",
             lambda found: {row[0]: row[1:] for row in found},
             None,
         )
@@ -402,7 +403,7 @@ class SqlStore:
             groups = _groups(found)
             return {author: np.sort(_unsigned([row[0] for row in rows])).tobytes() for author, rows in groups.items()}
 
-        sql = "SELECT p.author_id, p.post_id FROM {r} JOIN posts p ON p.author_id = r.id WHERE p.deleted = 0"
+        sql = "SELECT p.author_id, p.post_id FROM {r} CROSS JOIN posts p WHERE p.author_id = r.id AND p.deleted = 0"
         ids = _ids(author_ids, "author_ids")
         return _ragged(self._by_id("posts by", ids, sql, make, _EMPTY_IDS), np.uint64)
 
@@ -411,7 +412,7 @@ class SqlStore:
         subject = int(of_users)
         sql = (
             "SELECT l.subject_id, l.label, l.category, l.source, l.rule_id, l.score, l.time_ms FROM {r} "
-            f"JOIN labels l ON l.subject = {subject} AND l.subject_id = r.id WHERE l.active = 1"
+            f"CROSS JOIN labels l WHERE l.subject = {subject} AND l.subject_id = r.id AND l.active = 1"
         )
 
         def make(found: list[tuple[Any, ...]]) -> dict[int, list[tuple[Any, ...]]]:
@@ -433,7 +434,7 @@ class SqlStore:
     def counts(self, post_ids: npt.ArrayLike) -> Counts:
         """See :meth:`Store.counts`."""
         ids = _ids(post_ids, "post_ids")
-        sql = "SELECT c.post_id, c.counter, c.number FROM {r} JOIN counts c ON c.post_id = r.id"
+        sql = "SELECT c.post_id, c.counter, c.number FROM {r} CROSS JOIN counts c WHERE c.post_id = r.id"
 
         def make(found: list[tuple[int, int, int]]) -> dict[int, tuple[int, ...]]:
             result = {}
@@ -468,7 +469,7 @@ class SqlStore:
 
     def impression_filters(self, user_id: int) -> list[BloomFilter]:
         """See :meth:`Store.impression_filters`."""
-        sql = "SELECT f.user_id, f.number, f.filter FROM {r} JOIN impression_filters f ON f.user_id = r.id"
+        sql = "SELECT f.user_id, f.number, f.filter FROM {r} CROSS JOIN impression_filters f WHERE f.user_id = r.id"
 
         def make(found: list[tuple[Any, ...]]) -> dict[int, tuple[bytes, ...]]:
             return {user: tuple(bytes(row[1]) for row in sorted(rows)) for user, rows in _groups(found).items()}
