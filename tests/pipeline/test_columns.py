@@ -31,6 +31,8 @@ def clean(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def show(batch: Numbers) -> list[dict[str, Any]]:
+    one_by_one = [batch.row(row) for row in range(len(batch))]
+    assert repr(batch.to_rows()) == repr(one_by_one)  # repr: also of the same types, in the same order
     return clean([{k: v for k, v in row.items() if k != "pair"} for row in batch.to_rows()])
 
 

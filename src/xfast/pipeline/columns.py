@@ -7,6 +7,7 @@ filtering" costs nothing.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -80,6 +81,14 @@ class Column:
         value = self.values[row]
         return value.item() if isinstance(value, np.generic) else value
 
+    def items(self) -> list[Any]:
+        """Every cell as :meth:`item` gives it."""
+        plain = self.values.ndim == 1 and self.values.dtype != object
+        cells = self.values.tolist() if plain else [self.item(row) for row in range(len(self))]
+        if plain and self.valid is not None:
+            return [cell if there else None for cell, there in zip(cells, self.valid.tolist(), strict=True)]
+        return cells
+
 
 @dataclass(frozen=True, slots=True)
 class Ragged:
@@ -123,6 +132,14 @@ class Ragged:
             return None
         items: list[Any] = self.row(row).tolist()
         return items
+
+    def items(self) -> list[list[Any] | None]:
+        """Every row as :meth:`item` gives it."""
+        values, ends = self.values.tolist(), self.offsets.tolist()
+        rows = [values[begin:end] for begin, end in itertools.pairwise(ends)]
+        if self.valid is None:
+            return list(rows)
+        return [row if there else None for row, there in zip(rows, self.valid.tolist(), strict=True)]
 
     def owners(self) -> npt.NDArray[np.int64]:
         """For every value, the row it belongs to."""
@@ -383,8 +400,13 @@ class ColumnarBatch:
         return {name: cell for name, cell in cells.items() if cell is not None}
 
     def to_rows(self) -> list[dict[str, Any]]:
-        """Every row as a mapping; meant for the few rows at the edge."""
-        return [self.row(row) for row in range(self._length)]
+        """Every row as :meth:`row` gives it."""
+        rows: list[dict[str, Any]] = [{} for _ in range(self._length)]
+        for name in self.columns:
+            for row, cell in zip(rows, self._read(name).items(), strict=True):
+                if cell is not None:
+                    row[name] = cell
+        return rows
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._length} rows; {', '.join(self.columns)})"
