@@ -41,6 +41,7 @@ from xfast.phoenix import Ranker, save_artifacts
 Make = Callable[..., Town]
 FRIEND = 100
 LIKE = PROTO.column("favorite")
+CLUSTERS = ("Experiment1Fou", "Experiment1Lap7")
 ADS = [Campaign(post_id=900 + index, author_id=800 + index, text=f"ad {index}", risk="BsrLow") for index in range(3)]
 
 
@@ -88,6 +89,25 @@ def test_models_are_swapped_while_serving(town: Town, tmp_path: Path) -> None:
     assert not np.allclose(town.feed.network.corpus.retriever.contents().representations, vectors)
     late = town.post(5_000, "with the new model")
     assert late in town.shown()
+
+
+def test_clusters_have_models_of_their_own(make_town: Make, tmp_path: Path) -> None:
+    towers = random_tower(MODEL_CONFIG, seed=7), random_tower(MODEL_CONFIG, "retrieval", seed=7)
+    save_artifacts(tmp_path, ranker=towers[0], retrieval=towers[1])
+    town = make_town(clusters={"Experiment1Lap7": tmp_path})
+    posts = strangers(town)
+    other = {"PhoenixInferenceClusterId": "Experiment1Lap7", "EnableVMRanker": False}
+    usual, ranked = town.shown(params={"EnableVMRanker": False}), town.shown(params=other)
+    assert usual != ranked and sorted(usual) == sorted(ranked) == sorted(posts)
+    one = {"PhoenixMaxResults": 1, "TweetMixerMaxResults": 0, "FallbackMaxResults": 0}
+    found = {town.shown(params={**one, "PhoenixRetrievalInferenceClusterId": name})[0] for name in ("x", *CLUSTERS)}
+    assert len(found) == 2, "two models, two nearest posts"
+    town.tell(*(Delete(post) for post in found))
+    assert not found & {
+        post
+        for name in CLUSTERS
+        for post in town.shown(params={"PhoenixRetrievalInferenceClusterId": name, "TweetMixerMaxResults": 0})
+    }
 
 
 def test_retrieval_and_its_interests_find(town: Town) -> None:

@@ -13,7 +13,7 @@ import pytest
 from tests.conftest import service_value
 from tests.feed.conftest import NOW, VIEWER, Town, now_event
 from xfast.actions import PROTO
-from xfast.errors import ConfigurationError, SnapshotError, StoreError
+from xfast.errors import ArtifactError, ConfigurationError, SnapshotError, StoreError
 from xfast.events import Account, AccountState, Engagement, Follow, NetworkEvent, Post
 from xfast.feed import Feed, FeedConfig
 from xfast.thunder import LogReader
@@ -44,6 +44,7 @@ def opened(file: Path) -> Town:
         ('preset = "1999"', "preset is unknown|'1999' is unknown"),
         ("[[prompt]]\ntxt = 'hi'", "unknown key prompt.txt, did you mean text?"),
         ("store = 7", "store is 7, must be a string"),
+        ("clusters = { Fou = 5 }", "clusters.Fou is 5, must be a string"),
         ("x = [", "Invalid|value"),
     ],
 )
@@ -62,6 +63,8 @@ def test_missing_files_are_named(tmp_path: Path, write_config: Write) -> None:
         Feed.open(tmp_path)
     with pytest.raises(ConfigurationError, match=r"campaigns is '.*ads.toml', there is no such file"):
         Feed.open(write_config('campaigns = "ads.toml"'))
+    with pytest.raises(ArtifactError, match="nowhere: no such file or directory"):
+        Feed.open(write_config('clusters = { Fou = "nowhere" }'))
 
 
 def test_a_feed_goes_on_where_it_was_left(write_config: Write, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from xfast.mixer.items import ScoredPost
 from xfast.mixer.params import CONTINUOUS_WEIGHTS, NEGATIVE_WEIGHTS, POSITIVE_WEIGHTS, Params
 from xfast.mixer.query import ScoredPostsQuery, UserFeatures
 from xfast.mixer.scorers import RankingScorer, greedy_dpp
+from xfast.mixer.scorers.author_diversity_scorer import diversity_multipliers
 from xfast.mixer.topics import all_production_topics, category, supertopic
 
 PROBABILITY = st.one_of(st.none(), st.floats(0, 1))
@@ -97,6 +98,31 @@ def test_ranking(
     # Rounding may swap two posts of one author that are equal but for the last bit: then their factors swap, too.
     if min((abs(a - b) for at, a in enumerate(weighted) for b in weighted[:at] if a != b), default=1) > 1e-12:
         assert result.columns["score"] == pytest.approx(scores, rel=1e-9, abs=1e-15)
+
+
+@given(st.lists(st.tuples(st.sampled_from([0.0, 1.0, 2.0, math.nan]), st.integers(0, 2)), max_size=8))
+def test_diversity_orders_all_rows_and_nan_equals_everything(rows: list[tuple[float, int]]) -> None:
+    """Insertion, which leaves a row where it is unless it is greater than the one before: NaN keeps others apart."""
+    order: list[int] = []
+    for row, (score, _) in enumerate(rows):
+        place = len(order)
+        while place and score > rows[order[place - 1]][0]:
+            place -= 1
+        order.insert(place, row)
+    expected, seen = [0.0] * len(rows), dict[int, int]()
+    for row in order:
+        author = rows[row][1]
+        expected[row] = 0.75 * 0.5 ** seen.get(author, 0) + 0.25
+        seen[author] = seen.get(author, 0) + 1
+    scores = np.array([score for score, _ in rows], np.float64)
+    authors = np.array([author for _, author in rows], np.uint64)
+    assert diversity_multipliers(scores, authors, decay=0.5, floor=0.25).tolist() == expected
+
+
+def test_a_nan_of_another_author_keeps_two_posts_in_row_order() -> None:
+    """Per author the second post would be the first: the order of all rows decides."""
+    multipliers = diversity_multipliers([1, math.nan, 2], np.array([7, 8, 7], np.uint64), decay=0.5, floor=0)
+    assert multipliers.tolist() == [1, 1, 0.5]
 
 
 # -- §7.13 ------------------------------------------------------------------------------------------------------------

@@ -244,10 +244,25 @@ async def test_the_trace_answers_for_every_candidate() -> None:
     assert third.source == "GiveOther"
     assert third.errors == (("Write", "no name"),)
     assert third.scores == (("Score", {"half": 1.5}),)
-    assert dict(third.ranks) == {"Source": 2, "Selector": 1, "Result": 1}
+    assert dict(third.ranks) == {"Source": 2, "Score": 1, "Selector": 1, "Result": 1}
     assert trace.candidate(0).final_rank is None
     assert {run.name for run in trace.runs} == {"Give", "GiveOther", "Write", "Drop", "Score", "Best"}
     assert (await pipeline.execute(Query())).trace is None
+
+
+async def test_the_trace_shows_where_a_scorer_changed_the_order() -> None:
+    class Same(Score):
+        """Changes no order."""
+
+    class Turn(Score):
+        def score(self, query: Query, batch: Numbers) -> Hydration:
+            return Hydration({"score": -batch.values("score")})
+
+    pipeline = build(sources=[Give([1, 2, 3])], scorers=[Score(), Same(), Turn()], selector=Best(2))
+    trace = (await pipeline.execute(Query(), explain=True)).trace
+    assert trace is not None
+    assert trace.candidate(0).ranks == (("Source", 0), ("Score", 2), ("Turn", 0), ("Selector", 0), ("Result", 0))
+    assert trace.candidate(2).ranks == (("Source", 2), ("Score", 0), ("Turn", 2))
 
 
 async def test_side_effects_drain_are_bounded_and_keep_their_errors_to_themselves() -> None:

@@ -149,4 +149,9 @@ _FACTORS = {
     "out of network": "out of network",
     "value model": "value model (too like the posts above)",
 }
-_STAGES = {"Selector": "after ranking", "Result": "on the page"}
+_STAGES = {
+    "RankingScorer": "after ranking",
+    "VMRanker": "after the value model",
+    "Selector": "selected",
+    "Result": "on the page",
+}

@@ -29,7 +29,7 @@ from xfast.mixer.params import Params
 from xfast.mixer.pipelines import Collaborators, MixerSettings
 from xfast.mixer.quirks import Quirks
 from xfast.phoenix import Ranker
-from xfast.phoenix.artifacts import Tower
+from xfast.phoenix.artifacts import Tower, load_artifacts
 from xfast.stores import open_store
 from xfast.thunder import EventLog, PostStore, SnapshotDirectory
 
@@ -105,9 +105,16 @@ def assemble(
         raise ConfigurationError(f"unknown collaborator {name}" + (f", did you mean {close[0]}?" if close else ""))
     clock: FeedClock = LiveClock() if config.clock == "system" else ReplayClock()
     ads = _ads(config, campaigns)
-    local = LocalRanker({"*": Ranker(ranker, engine=config.engine, precision=config.precision)})
+    rankers, retrievers = _clusters(config)
+    local = LocalRanker(
+        {
+            name: Ranker(tower, engine=config.engine, precision=config.precision)
+            for name, tower in {"*": ranker, **rankers}.items()
+        }
+    )
     corpus = LiveCorpus(
         retrieval,
+        clusters=retrievers,
         retention_seconds=params.max_post_age,
         clock=clock,
         index=config.index,
@@ -121,7 +128,7 @@ def assemble(
             network.store,
             network.thunder,
             rankers={},
-            retrievers={"*": corpus.retriever},
+            retrievers=corpus.retrievers,
             discovery=network.discovery,
             params=params,
             quirks=config.quirks,
@@ -154,6 +161,20 @@ def assemble(
     except BaseException:
         network.close()
         raise
+
+
+def _clusters(config: FeedConfig) -> tuple[dict[str, Tower], dict[str, Tower]]:
+    """Ranking and retrieval models that serve single clusters."""
+    rankers, retrievers = dict[str, Tower](), dict[str, Tower]()
+    for name, path in config.clusters.items():
+        found = load_artifacts(path)
+        if "ranker" not in found and "retrieval" not in found:
+            raise ConfigurationError(f"clusters.{name} is {str(path)!r}, it has neither ranker/ nor retrieval/")
+        if "ranker" in found:
+            rankers[name] = found.ranker
+        if "retrieval" in found:
+            retrievers[name] = found.retrieval
+    return rankers, retrievers
 
 
 def _ads(config: FeedConfig, campaigns: Sequence[Campaign] | None) -> CampaignAds:

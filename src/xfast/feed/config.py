@@ -47,6 +47,9 @@ class FeedConfig:
     ----------
     models
         Folder or zip with ``ranker/`` and ``retrieval/``.
+    clusters
+        Cluster id of the parameters (``PhoenixInferenceClusterId`` and the like) -> folder or zip with the ``ranker/``
+        or ``retrieval/`` that serves it; ``models`` serves all others.
     directory
         Where log, snapshots and, unless ``store`` says otherwise, the SQLite store live. ``None``: in memory only.
     store
@@ -74,6 +77,7 @@ class FeedConfig:
     """
 
     models: Path
+    clusters: Mapping[str, Path] = field(default_factory=dict)
     directory: Path | None = None
     store: str = ""
     store_timeout_ms: int = 5_000
@@ -143,6 +147,10 @@ class FeedConfig:
         for name in ("models", "directory", "campaigns"):
             if name in values:
                 values[name] = (base / Path(values[name]).expanduser()).resolve()
+        values["clusters"] = {
+            name: (base / Path(_value("clusters", name, path, "str")).expanduser()).resolve()
+            for name, path in values.get("clusters", {}).items()
+        }
         store = values.get("store", "")
         if store.startswith("sqlite:///") and not store.startswith("sqlite:////"):
             values["store"] = f"sqlite:///{(base / store.removeprefix('sqlite:///')).resolve()}"

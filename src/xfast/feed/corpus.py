@@ -17,12 +17,14 @@ __all__ = ["LiveCorpus"]
 
 
 class LiveCorpus:
-    """A :class:`~xfast.phoenix.CorpusBuilder` that a feed drives: what was applied can be found at once.
+    """The corpora of a feed, driven by its events: what was applied can be found at once.
 
     Parameters
     ----------
     tower
-        The retrieval model.
+        The retrieval model that serves every cluster without its own.
+    clusters
+        Retrieval models of single clusters; each encodes the posts anew.
     retention_seconds
         How old a post may be that can be found.
     clock
@@ -33,23 +35,39 @@ class LiveCorpus:
     Attributes
     ----------
     builder
-        Its rules and figures.
+        Rules and figures of the first model's.
     retriever
-        What searches.
+        What searches the first model's.
+    retrievers
+        All of them by cluster; ``"*"`` is the first.
     """
 
-    def __init__(self, tower: Tower, *, retention_seconds: float, clock: Clock, **options: Any) -> None:
-        width = tower.config.emb_size
-        self.retriever = Retriever(tower, Corpus.empty(width), **options)
-        self.builder = CorpusBuilder(self.retriever, retention_seconds=retention_seconds, clock=clock)
+    def __init__(
+        self,
+        tower: Tower,
+        *,
+        retention_seconds: float,
+        clock: Clock,
+        clusters: Mapping[str, Tower] | None = None,
+        **options: Any,
+    ) -> None:
+        towers = {"*": tower, **(clusters or {})}
+        self.retrievers = {
+            name: Retriever(each, Corpus.empty(each.config.emb_size), **options) for name, each in towers.items()
+        }
+        self._builders = [
+            CorpusBuilder(each, retention_seconds=retention_seconds, clock=clock) for each in self.retrievers.values()
+        ]
+        self.retriever, self.builder = self.retrievers["*"], self._builders[0]
 
     def __len__(self) -> int:
         return self.retriever.size
 
     def apply(self, events: EventBatch) -> None:
         """Take in posts, deletions and account states, and let them count."""
-        self.builder.ingest(events)
-        self.builder.flush()
+        for builder in self._builders:
+            builder.ingest(events)
+            builder.flush()
 
     def set_states(self, states: Mapping[int, int], *, time_ms: int = 0) -> None:
         """Account states that are known from elsewhere; events of a later time overrule them."""
@@ -64,7 +82,8 @@ class LiveCorpus:
 
     def tick(self) -> None:
         """Drop what is too old."""
-        self.builder.tick()
+        for builder in self._builders:
+            builder.tick()
 
     def holds(self, post_id: int) -> bool:
         """Whether the post can be found now."""

@@ -11,7 +11,8 @@ from xfast.events import AccountState
 from xfast.feed.page import FeedItem, FeedPage, score_terms
 from xfast.mixer.home import Explained, Page
 from xfast.mixer.query import ScoredPostsQuery
-from xfast.phoenix.clusters import fit_sequence
+from xfast.mixer.sources.phoenix import resolve_retrieval_cluster
+from xfast.phoenix.clusters import fit_sequence, model_of
 from xfast.stores import Aggregation, HistoryOptions, Relation
 
 if TYPE_CHECKING:
@@ -226,12 +227,14 @@ def _retrieval_notes(network: Network, query: ScoredPostsQuery, post_id: int, fo
 
 def _place(network: Network, query: ScoredPostsQuery, post_id: int) -> int:
     """The post's place, from 1, when the whole corpus is searched for the viewer."""
-    params, retriever = query.params, network.corpus.retriever.pinned()
+    params = query.params
     options = HistoryOptions(
         max_length=params.max_seq_length_retrieval,
         aggregation=Aggregation.parse(params.phoenix_retrieval_aggregation_type, Aggregation.DENSE),
     )
     history = network.store.histories([query.user_id], options, now_ms=query.request_time_ms)[0].engagements()
+    cluster = resolve_retrieval_cluster(query, len(history))
+    retriever = model_of(network.corpus.retrievers, cluster).pinned()
     vector = retriever.encode(fit_sequence(history, retriever.config.num_actions), keep="newest")
     better = retriever.search(vector, max(retriever.size, 1)).post_ids
     return int(np.argmax(better == np.uint64(post_id))) + 1

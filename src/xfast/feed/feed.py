@@ -354,7 +354,7 @@ class Feed:
     # Keeping ----------------------------------------------------------------------------------------------------------
 
     def swap(self, models: str | Path) -> None:
-        """Change to other models while serving.
+        """Change to other models while serving; those of single clusters stay.
 
         The old ones answer while the corpus is encoded anew; events go on being taken in. A feed.toml keeps naming the
         old ones: change it, too.

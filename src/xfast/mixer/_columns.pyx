@@ -6,9 +6,7 @@ from libcpp.vector cimport vector
 
 import numpy as np
 
-cdef extern from "common/id_table.h" namespace "xfast" nogil:
-    uint64_t mix64(uint64_t key)
-    uint64_t table_size(size_t count)
+from xfast.mixer._rows cimport first_place, slot_of, table_size
 
 ctypedef fused real:
     float
@@ -29,27 +27,25 @@ def present(cells):
 
 def distinct(const uint64_t[:] ids):
     """The different ids in the order in which they come, and for each row the index of its id among them."""
-    cdef Py_ssize_t count = ids.shape[0], row, groups = 0
+    cdef Py_ssize_t count = ids.shape[0], row, first
     inverse = np.empty(count, np.int64)
     cdef int64_t[::1] place = inverse
     cdef vector[int64_t] table
     cdef vector[uint64_t] found
-    cdef uint64_t at, bits
+    cdef uint64_t bits
     with nogil:
         bits = table_size(count) - 1
         table.resize(bits + 1)
         for row in range(count):
-            at = mix64(ids[row]) & bits
-            while table[at] != 0 and found[table[at] - 1] != ids[row]:
-                at = (at + 1) & bits
-            if table[at] == 0:
+            first = first_place(table, bits, ids, row)
+            if first == row:
+                place[row] = found.size()
                 found.push_back(ids[row])
-                groups += 1
-                table[at] = groups
-            place[row] = table[at] - 1
-    unique = np.empty(groups, np.uint64)
+            else:
+                place[row] = place[first]
+    unique = np.empty(found.size(), np.uint64)
     cdef uint64_t[::1] out = unique
-    for row in range(groups):
+    for row in range(<Py_ssize_t>found.size()):
         out[row] = found[row]
     return unique, inverse
 
@@ -60,20 +56,14 @@ def last_rows(const uint64_t[:] ids, const uint64_t[:] wanted):
     rows = np.empty(wanted.shape[0], np.int64)
     cdef int64_t[::1] out = rows
     cdef vector[int64_t] table
-    cdef uint64_t at, bits
+    cdef uint64_t bits
     with nogil:
         bits = table_size(count) - 1
         table.resize(bits + 1)
         for row in range(count):
-            at = mix64(ids[row]) & bits
-            while table[at] != 0 and ids[table[at] - 1] != ids[row]:
-                at = (at + 1) & bits
-            table[at] = row + 1
+            table[slot_of(ids[row], ids, table, bits)] = row + 1
         for row in range(wanted.shape[0]):
-            at = mix64(wanted[row]) & bits
-            while table[at] != 0 and ids[table[at] - 1] != wanted[row]:
-                at = (at + 1) & bits
-            out[row] = table[at] - 1
+            out[row] = table[slot_of(wanted[row], ids, table, bits)] - 1
     return rows
 
 

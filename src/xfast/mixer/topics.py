@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from enum import IntEnum
 from functools import cache
@@ -21,6 +22,8 @@ __all__ = [
     "topic_id",
     "topic_names",
 ]
+
+_NUMBER = re.compile(r"[+-]?[0-9]+")
 
 #: Length of the per-parent flags (``followed_grok_topics``, ``inferred_grok_topics``).
 PARENT_COUNT = 32
@@ -120,12 +123,9 @@ def resolve_experiment(overrides: str, topic_ids: Iterable[int], default: str) -
     table: dict[int, str] = {}
     for part in overrides.split(","):
         key, separator, name = part.partition("=")
-        try:
-            number = int(key.strip())
-        except ValueError:
-            continue
-        if separator:
-            table[number] = name.strip()
+        # Not int() alone, which also reads "1_000" and digits of other scripts.
+        if separator and _NUMBER.fullmatch(key.strip()):
+            table[int(key)] = name.strip()
     for topic in topic_ids:
         if topic in table:
             return TopicExperiment.parse(table[topic])

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xfast.errors import DataError
-from xfast.pipeline.components import Batch, FilterResult, Hydration, Selection
+from xfast.pipeline.components import Batch, FilterResult, Hydration, Selection, Selector, descending
 from xfast.pipeline.execution import Call, Outcome, run_concurrently
 from xfast.pipeline.request import Request, Slot
 
@@ -151,6 +151,7 @@ class Stages(Generic[Q, B]):
 
     async def score(self, request: Request[Q, B], batch: B, rows: Rows) -> B:
         """Run scorers one after another, each on the result of the one before."""
+        places = rows
         with request.span("Scorer") as span:
             for slot in request.enabled(self._slots["Scorer"], span):
                 (outcome,) = await self._run(request, [slot], len(batch), request.query, batch)
@@ -161,7 +162,24 @@ class Stages(Generic[Q, B]):
                     ask = slot.component.terms  # type: ignore[attr-defined]
                     terms = request.guarded(slot, ask, request.query, batch)
                     request.trace.terms.append((slot.name, rows, dict(terms or {})))
+                    places = self._note_order(request, slot, batch, rows, places)
         return batch
+
+    def _note_order(self, request: Request[Q, B], slot: Slot, batch: B, rows: Rows, before: Rows) -> Rows:
+        """Trace the order that the selector would give now, where a scorer changed it; returns that order."""
+        for each in self._slots["Selector"]:
+            ask = each.component.scores  # type: ignore[attr-defined]
+            if getattr(ask, "__func__", None) is Selector.scores:
+                continue  # it makes items, or orders in a way of its own
+            scores = request.guarded(each, ask, request.query, batch)
+            if scores is None:
+                continue
+            after: Rows = rows[descending(scores)]
+            if not np.array_equal(after, before):
+                assert request.trace is not None
+                request.trace.order(slot.name, after)
+            return after
+        return before
 
     def select(self, request: Request[Q, B], batch: B, rows: Rows) -> tuple[B, Rows, B, Rows]:
         """Split into selected candidates, best first, and the rest; everything is selected without a selector."""

@@ -44,7 +44,8 @@ class CandidateTrace:
     scores
         (scorer, {term: value}) in the order in which scorers ran.
     ranks
-        (stage, rank) wherever the order was looked at: 0 is best.
+        (stage, rank), 0 is best: among the candidates of the sources, after each scorer that changed the order, in the
+        selection and in the result.
     final_rank
         Place in the final list, ``None`` when it is not there.
     """

@@ -6,9 +6,7 @@ from libcpp.vector cimport vector
 
 import numpy as np
 
-cdef extern from "common/id_table.h" namespace "xfast" nogil:
-    uint64_t mix64(uint64_t key)
-    uint64_t table_size(size_t count)
+from xfast.mixer._rows cimport first_place, mix64, table_size
 
 
 cdef class IdSet:
@@ -126,17 +124,6 @@ cdef class IdSet:
                         out[row] = 0
                         break
         return mask
-
-
-cdef Py_ssize_t first_place(vector[int64_t]& table, uint64_t bits, const uint64_t[:] ids, Py_ssize_t row) noexcept nogil:
-    """The row that first showed the id of ``row``; the table holds row + 1, 0 is empty."""
-    cdef uint64_t place = mix64(ids[row]) & bits
-    while table[place] != 0:
-        if ids[table[place] - 1] == ids[row]:
-            return table[place] - 1
-        place = (place + 1) & bits
-    table[place] = row + 1
-    return row
 
 
 def first_of_each(const uint64_t[:] ids):

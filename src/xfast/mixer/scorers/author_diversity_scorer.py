@@ -13,7 +13,7 @@ from xfast.mixer.candidates import CandidateBatch
 from xfast.mixer.filters._filters import group_ranks
 from xfast.mixer.query import ScoredPostsQuery
 from xfast.mixer.quirks import Quirks
-from xfast.pipeline import Hydration, Scorer
+from xfast.pipeline import Hydration, Scorer, descending
 
 __all__ = ["AuthorDiversityScorer", "diversity_multipliers", "session_seeds"]
 
@@ -36,7 +36,7 @@ def diversity_multipliers(
     Parameters
     ----------
     scores
-        ``[N]``; the order among an author's posts, highest first, ties in row order.
+        ``[N]``; all rows are ordered by it, highest first, ties in row order; NaN equals everything.
     author_ids
         ``[N]`` uint64.
     decay, floor
@@ -52,7 +52,7 @@ def diversity_multipliers(
     for name, value in (("decay", decay), ("floor", floor)):
         if not 0 <= value <= 1:
             raise ParameterError(f"{name} is {value}, must be between 0 and 1")
-    ranks = group_ranks(author_ids, np.ascontiguousarray(scores, np.float64))
+    ranks = _ranks(np.ascontiguousarray(scores, np.float64), author_ids)
     if not seeds:
         table = (1 - floor) * decay ** np.arange(int(ranks.max(initial=0)) + 1, dtype=np.float64) + floor
         multipliers: F64 = table[ranks]
@@ -64,6 +64,17 @@ def diversity_multipliers(
     places += np.where(known[at] == author_ids, extra[at], 0.0)
     multipliers = (1 - floor) * decay**places + floor
     return multipliers
+
+
+def _ranks(scores: F64, author_ids: npt.NDArray[np.uint64]) -> npt.NDArray[np.int32]:
+    """Place of each row among its author's rows, in the order of all rows by score."""
+    if not np.isnan(scores).any():
+        return group_ranks(author_ids, scores)
+    # NaN equals everything, so that where a row ends up depends on those between, whoever wrote them.
+    order = descending(scores)
+    ranks = np.empty(len(order), np.int32)
+    ranks[order] = group_ranks(author_ids[order], np.zeros(len(order)))
+    return ranks
 
 
 def session_seeds(query: ScoredPostsQuery) -> dict[int, float]:
