@@ -55,17 +55,17 @@ class Pages:
 
 
 class Ingest:
-    """The demo network's events into an empty feed."""
+    """The demo network's events into an empty feed in memory."""
 
     timeout, number, repeat = 120, 1, 3
 
     def setup(self) -> None:
-        models = load_artifacts(MODELS)
+        self.models = load_artifacts(MODELS)
         self.events = demo_network(0)
-        self.feed = Feed.in_memory(models.ranker, models.retrieval)
 
     def time_382_000_events(self) -> None:
-        self.feed.ingest(self.events)
+        with Feed.in_memory(self.models.ranker, self.models.retrieval) as feed:
+            feed.ingest(self.events)
 
 
 class Freshness:

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from xfast.errors import ParameterError, StoreError
-from xfast.events import Account, AccountState, Follow, Impression, NetworkEvent, Post
+from xfast.events import Account, AccountState, Delete, Follow, Impression, NetworkEvent, Post
 from xfast.stores import FilterOptions, HistoryOptions, ReadCache, Relation, SqlStore, Store, open_store
 from xfast.stores.database import Session
 from xfast.stores.schema import MIGRATIONS
@@ -210,9 +210,9 @@ def test_a_locked_file_is_an_error(sqlite_url: str) -> None:
 # Opening --------------------------------------------------------------------------------------------------------------
 
 
-def test_migrations_run_once_and_never_backwards(url: str) -> None:
-    if url == "sqlite://":
-        pytest.skip("a database in memory cannot be opened twice")
+@pytest.mark.parametrize("fixture", ["sqlite_url", pytest.param("postgres_schema", marks=pytest.mark.services)])
+def test_migrations_run_once_and_never_backwards(fixture: str, request: pytest.FixtureRequest) -> None:
+    url = request.getfixturevalue(fixture)
     with closing(open_store(url)) as store:
         store.apply(follow(1, 2))
     with closing(open_store(url)) as store:
@@ -346,6 +346,58 @@ def test_a_change_during_a_read_is_not_cached_away() -> None:
 
     assert cache.fetch("a", [1], load, None) == ["old"]
     assert cache.fetch("a", [1], lambda keys: {1: "new"}, None) == ["new"]
+
+
+def test_the_same_question_gets_the_same_table_until_something_changes() -> None:
+    now = 0.0
+    cache = ReadCache(10, 1000, clock=lambda: now)
+    made: list[list[str]] = []
+
+    def ask(name: bytes, keys: list[int], word: str) -> list[str]:
+        def read(fetch: Any) -> list[str]:
+            made.append(fetch(keys, lambda missing: {key: f"{word} {key}" for key in missing}, ""))
+            return made[-1]
+
+        answer: list[str] = cache.table("a", name, read)
+        return answer
+
+    assert ask(b"1", [1], "old") == ["old 1"]
+    now = 0.6
+    assert ask(b"12", [1, 2], "later") == ["old 1", "later 2"]
+    assert ask(b"12", [1, 2], "unread") is made[-1] and len(made) == 2
+    assert (cache.stats().hits, cache.stats().misses) == (3, 2)
+    now = 1.1
+    assert ask(b"12", [1, 2], "new") == ["new 1", "later 2"], "a table is as old as its oldest value"
+    cache.invalidate("b", [7])
+    ask(b"12", [1, 2], "unread")
+    assert len(made) == 4, "any change could be one of its own"
+    for number in range(20):
+        ask(bytes([number]), [1], "x")
+    ask(b"12", [1, 2], "unread")
+    assert len(made) == 25, "few are kept"
+
+
+def test_a_change_while_a_table_is_made_is_not_kept_away() -> None:
+    cache = ReadCache(10, 1000)
+
+    def read(fetch: Any) -> list[str]:
+        found: list[str] = fetch([1], lambda missing: {1: "old"}, "")
+        cache.invalidate("a", [1])
+        return found
+
+    assert cache.table("a", b"1", read) == ["old"]
+    assert cache.table("a", b"1", lambda fetch: fetch([1], lambda missing: {1: "new"}, "")) == ["new"]
+
+
+def test_tables_are_shared_and_read_only() -> None:
+    with closing(open_store("sqlite://")) as store:
+        store.apply([NetworkEvent(Post(7, 1, text="x"), 1)])
+        first = store.posts([7, 8])
+        assert store.posts([7, 8]) is first and store.posts([8, 7]) is not first
+        with pytest.raises(ValueError, match="read-only"):
+            first.author_id[0] = 5
+        store.apply([NetworkEvent(Delete(7, 1), 2)])
+        assert store.posts([7, 8]).deleted.tolist() == [True, False]
 
 
 def test_impression_filters_roll_over_and_are_bounded() -> None:

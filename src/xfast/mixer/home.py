@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from xfast.errors import ParameterError
 from xfast.ids import as_uint64
 from xfast.mixer.candidates import CandidateBatch
@@ -160,11 +158,13 @@ def explained(result: PipelineResult[ScoredPostsQuery, CandidateBatch]) -> list[
     """Every retrieved candidate with its story; final fields for those on the page."""
     if result.trace is None:
         return []
-    final = {int(post): row for row, post in enumerate(result.selected.tweet_id)}
-    stories = []
-    for row, post in enumerate(result.retrieved.tweet_id.tolist()):
-        trace = result.trace.candidate(row)
-        on_page = trace.final_rank is not None and post in final
-        source = result.selected.take(np.array([final[post]])) if on_page else result.retrieved.take(np.array([row]))
-        stories.append(Explained(post, source.to_records()[0], trace))
-    return stories
+    shown = {record["tweet_id"]: record for record in result.selected.to_records()}
+    records = result.retrieved.to_records()
+    return [
+        Explained(
+            record["tweet_id"],
+            record if trace.final_rank is None else shown.get(record["tweet_id"], record),
+            trace,
+        )
+        for record, trace in zip(records, result.trace.candidates(range(len(records))), strict=True)
+    ]

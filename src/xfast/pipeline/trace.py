@@ -91,25 +91,51 @@ class Trace:
 
     def candidate(self, row: int) -> CandidateTrace:
         """Everything known about one retrieved candidate."""
-        removed_by, reason = self.removals.get(row, (None, None))
-        failed = []
-        for name, rows, messages in self.errors:
-            failed += [(name, text) for index, text in messages.items() if rows[index] == row]
-        scores = []
-        for name, rows, terms in self.terms:
-            at = np.flatnonzero(rows == row)
-            if len(at):
-                scores.append((name, {term: float(values[at[0]]) for term, values in terms.items()}))
-        ranks, final = [], None
-        for stage, rows in self.orders:
-            at = np.flatnonzero(rows == row)
-            if len(at):
-                ranks.append((stage, int(at[0])))
-            final = int(at[0]) if len(at) else None
-        return CandidateTrace(
-            row, self.source_of(row), removed_by, reason, tuple(failed), tuple(scores), tuple(ranks), final
-        )
+        return self.candidates([row])[0]
+
+    def candidates(self, rows: Sequence[int] | Rows) -> list[CandidateTrace]:
+        """Everything known about some retrieved candidates."""
+        wanted = np.asarray(rows, np.int64)
+        size = len(wanted)
+        failed: dict[int, list[tuple[str, str]]] = {}
+        for name, traced, messages in self.errors:
+            for index, text in messages.items():
+                failed.setdefault(int(traced[index]), []).append((name, text))
+        scores: list[list[tuple[str, dict[str, float]]]] = [[] for _ in range(size)]
+        for name, traced, terms in self.terms:
+            met, places = _met(wanted, traced)
+            columns = [np.asarray(values)[places].astype(np.float64).tolist() for values in terms.values()]
+            for index, cells in zip(met.tolist(), zip(*columns) if columns else [()] * len(met), strict=True):
+                scores[index].append((name, dict(zip(terms, cells, strict=True))))
+        ranks: list[list[tuple[str, int]]] = [[] for _ in range(size)]
+        final: list[int | None] = [None] * size
+        for stage, traced in self.orders:
+            met, places = _met(wanted, traced)
+            final = [None] * size
+            for index, place in zip(met.tolist(), places.tolist(), strict=True):
+                ranks[index].append((stage, place))
+                final[index] = place
+        stories = []
+        for index, row in enumerate(wanted.tolist()):
+            removed_by, reason = self.removals.get(row, (None, None))
+            errors, scored, placed = tuple(failed.get(row, ())), tuple(scores[index]), tuple(ranks[index])
+            stories.append(
+                CandidateTrace(row, self.source_of(row), removed_by, reason, errors, scored, placed, final[index])
+            )
+        return stories
 
     def failures(self) -> list[ComponentRun]:
         """Components that failed as a whole."""
         return [run for run in self.runs if run.status == "failed"]
+
+
+def _met(wanted: Rows, traced: Rows) -> tuple[Rows, Rows]:
+    """Which of the wanted rows were traced, and at which places."""
+    if not len(wanted) or not len(traced):
+        nothing = np.empty(0, np.int64)
+        return nothing, nothing
+    places = np.full(max(int(wanted.max()), int(traced.max())) + 1, -1, np.int64)
+    places[traced] = np.arange(len(traced))
+    at = places[wanted]
+    met = np.flatnonzero(at >= 0)
+    return met, at[met]

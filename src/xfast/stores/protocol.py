@@ -53,7 +53,7 @@ class Store(Protocol):
     # Viewers ----------------------------------------------------------------------------------------------------------
 
     def users(self, user_ids: npt.ArrayLike) -> Users:
-        """Profiles, account states and follow counts."""
+        """Profiles, account states and follow counts; the columns may be read-only."""
         ...
 
     def user_ids(self, *, after: int | None = None, limit: int = 10_000) -> npt.NDArray[np.uint64]:
@@ -87,7 +87,7 @@ class Store(Protocol):
     # Posts ------------------------------------------------------------------------------------------------------------
 
     def posts(self, post_ids: npt.ArrayLike) -> Posts:
-        """Posts with text, references, media, topics."""
+        """Posts with text, references, media, topics; the columns may be read-only."""
         ...
 
     def posts_by(self, author_ids: npt.ArrayLike) -> Ragged:

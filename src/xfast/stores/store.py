@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +15,7 @@ from xfast.events.ragged import Ragged
 from xfast.ids import as_int64, as_uint64
 from xfast.sketch import BloomFilter, MinHash
 from xfast.stores.apply import COUNTERS, IMPRESSIONS, POST_COLUMNS, Applier, FilterOptions, Touched
-from xfast.stores.cache import CacheStats, ReadCache
+from xfast.stores.cache import CacheStats, Fetch, ReadCache
 from xfast.stores.database import Database, Session, open_database
 from xfast.stores.erase import erase_user
 from xfast.stores.history import ROW, History, HistoryOptions, aggregate
@@ -24,6 +24,7 @@ from xfast.stores.protocol import Store
 
 __all__ = ["SqlStore", "open_store"]
 
+T = TypeVar("T", Users, Posts)
 _EMPTY_IDS = b""
 _USER_COLUMNS = (
     "state", "screen_name", "display_name", "description", "languages", "country_code", "age_years",
@@ -91,6 +92,13 @@ def _ragged(blobs: Sequence[bytes], dtype: npt.DTypeLike) -> Ragged:
     """Lists that are stored as bytes."""
     lengths = np.array([len(blob) for blob in blobs], np.int64) // np.dtype(dtype).itemsize
     return Ragged(np.r_[0, np.cumsum(lengths)], np.frombuffer(b"".join(blobs), dtype))
+
+
+def _frozen(table: T) -> T:
+    for column in vars(table).values():
+        for array in (column.values, column.offsets) if isinstance(column, Ragged) else (column,):
+            array.flags.writeable = False
+    return table
 
 
 def _groups(rows: Iterable[tuple[Any, ...]]) -> dict[Any, list[tuple[Any, ...]]]:
@@ -166,20 +174,35 @@ class SqlStore:
         return self._db.write(work)
 
     def _by_id(
-        self, part: str, ids: list[int], sql: str, make: Callable[[Any], Mapping[int, Any]], default: Any
+        self,
+        part: str,
+        ids: list[int],
+        sql: str,
+        make: Callable[[Any], Mapping[int, Any]],
+        default: Any,
+        fetch: Fetch | None = None,
     ) -> Any:
         """Answers per id, from the cache or by one statement over ``{r}(id)``."""
 
         def load(missing: list[int]) -> Mapping[int, Any]:
             return make(self._read(lambda session: session.select(sql, [("id", "id", missing)])))
 
-        return self._cache.fetch(part, ids, load, default)
+        return fetch(ids, load, default) if fetch else self._cache.fetch(part, ids, load, default)
+
+    def _table(self, part: str, ids: npt.ArrayLike, name: str, read: Callable[[list[int], Fetch], T]) -> T:
+        """The table that ``read`` makes of some ids; read-only, because the cache may give it to the next caller."""
+        rows = _ids(ids, name)
+        key = np.array(rows, np.int64).tobytes()
+        table: T = self._cache.table(part, key, lambda fetch: _frozen(read(rows, fetch)))
+        return table
 
     # Viewers ----------------------------------------------------------------------------------------------------------
 
     def users(self, user_ids: npt.ArrayLike) -> Users:
         """See :meth:`Store.users`."""
-        ids = _ids(user_ids, "user_ids")
+        return self._table("users", user_ids, "user_ids", self._users)
+
+    def _users(self, ids: list[int], fetch: Fetch) -> Users:
         names = ", ".join(f"u.{name}" for name in _USER_COLUMNS)
         rows = self._by_id(
             "users",
@@ -187,6 +210,7 @@ class SqlStore:
             f"SELECT u.user_id, {names} FROM {{r}} CROSS JOIN users u WHERE u.user_id = r.id",
             lambda found: {row[0]: (*row[1:5], tuple(json.loads(row[5])), *row[6:]) for row in found},
             None,
+            fetch,
         )
         stranger = (0, "", "", "", (), "", 0, 0, 0, 0, 0)
         columns = dict(zip(_USER_COLUMNS, zip(*(row or stranger for row in rows)) if rows else [()] * 11))
@@ -367,7 +391,9 @@ class SqlStore:
 
     def posts(self, post_ids: npt.ArrayLike) -> Posts:
         """See :meth:`Store.posts`."""
-        ids = _ids(post_ids, "post_ids")
+        return self._table("posts", post_ids, "post_ids", self._posts)
+
+    def _posts(self, ids: list[int], fetch: Fetch) -> Posts:
         names = [name for name, _ in POST_COLUMNS]
         rows = self._by_id(
             "posts",
@@ -376,6 +402,7 @@ class SqlStore:
             "FROM {r} CROSS JOIN posts p WHERE p.post_id = r.id",
             lambda found: {row[0]: row[1:] for row in found},
             None,
+            fetch,
         )
         nothing = (1, *(_DEFAULTS[kind] for _, kind in POST_COLUMNS))
         live = [row if row is not None and not row[0] else nothing for row in rows]

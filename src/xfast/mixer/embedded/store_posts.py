@@ -15,6 +15,7 @@ __all__ = ["StorePosts"]
 
 U64 = npt.NDArray[np.uint64]
 Mask = npt.NDArray[np.bool_]
+_KINDS = {int(kind): kind.name.lower() for kind in MediaKind}
 
 
 class StorePosts:
@@ -58,13 +59,12 @@ class StorePosts:
     def media(self, post_ids: U64) -> npt.NDArray[np.object_]:
         """Media entities as mappings of kind and duration, ``None`` without."""
         items = self._posts(post_ids).media
+        kinds, durations = items.values["kind"].tolist(), items.values["duration_ms"].tolist()
+        cells = [{"kind": _KINDS[kind], "duration_ms": ms} for kind, ms in zip(kinds, durations, strict=True)]
         out = np.full(len(post_ids), None, np.object_)
+        bounds = items.offsets.tolist()
         for row in np.flatnonzero(items.lengths > 0).tolist():
-            own = items.values[items.offsets[row] : items.offsets[row + 1]]
-            out[row] = tuple(
-                {"kind": MediaKind(int(kind)).name.lower(), "duration_ms": int(duration)}
-                for kind, duration in zip(own["kind"], own["duration_ms"], strict=True)
-            )
+            out[row] = tuple(cells[bounds[row] : bounds[row + 1]])
         return out
 
     def subscription_authors(self, post_ids: U64) -> U64:
