@@ -99,6 +99,9 @@ def test_clusters_have_models_of_their_own(make_town: Make, tmp_path: Path) -> N
     other = {"PhoenixInferenceClusterId": "Experiment1Lap7", "EnableVMRanker": False}
     usual, ranked = town.shown(params={"EnableVMRanker": False}), town.shown(params=other)
     assert usual != ranked and sorted(usual) == sorted(ranked) == sorted(posts)
+    sampled = make_town(clusters={"Experiment1Lap7": tmp_path}, deciders={"override_qf_use_lap7": 1.0})
+    strangers(sampled)
+    assert sampled.shown(params={"EnableVMRanker": False}) == ranked, "the decider sends everyone to the other ranker"
     one = {"PhoenixMaxResults": 1, "TweetMixerMaxResults": 0, "FallbackMaxResults": 0}
     found = {town.shown(params={**one, "PhoenixRetrievalInferenceClusterId": name})[0] for name in ("x", *CLUSTERS)}
     assert len(found) == 2, "two models, two nearest posts"

@@ -45,6 +45,9 @@ def opened(file: Path) -> Town:
         ("[[prompt]]\ntxt = 'hi'", "unknown key prompt.txt, did you mean text?"),
         ("store = 7", "store is 7, must be a string"),
         ("clusters = { Fou = 5 }", "clusters.Fou is 5, must be a string"),
+        ("deciders = { override_qf_use_lap8 = 1 }", "decider 'override_qf_use_lap8' is unknown, known are override_qf"),
+        ("deciders = { override_qf_use_lap7 = 2 }", "decider override_qf_use_lap7 is 2, must be between 0 and 1"),
+        ('deciders = { override_qf_use_lap7 = "on" }', "deciders.override_qf_use_lap7 is 'on', must be a number"),
         ("x = [", "Invalid|value"),
     ],
 )

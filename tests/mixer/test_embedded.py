@@ -30,6 +30,7 @@ from xfast.events import (
 from xfast.mixer.clients import AdInfo
 from xfast.mixer.embedded import Campaign, CampaignAds, Discovery, StaticPrompts, embedded_collaborators
 from xfast.mixer.embedded.simple import TextPrompt
+from xfast.mixer.embedded.suggestions import FollowGraphSuggestions
 from xfast.mixer.enums import ServedType
 from xfast.mixer.items import Prompt, PushToHomePost, ScoredPost, WhoToFollowModule
 from xfast.mixer.params import Params
@@ -210,6 +211,24 @@ def test_who_to_follow_knows_friends_of_friends(network: Network) -> None:
     assert network.feed(params={"WhoToFollowFatigueHours": 30}).selected.of_type(WhoToFollowModule) == []
     rested = network.feed(params={"WhoToFollowFatigueHours": 0}).selected.of_type(WhoToFollowModule)
     assert rested == []  # 301 was shown before, 300 is suspended now
+
+
+def test_who_to_follow_looks_at_engagement(network: Network) -> None:
+    suggestions = FollowGraphSuggestions(network.store)
+    query = ScoredPostsQuery(user_id=VIEWER, request_time_ms=NOW_MS)
+
+    def order() -> list[int]:
+        return [user.user_id for user in suggestions.suggest(query, [])]
+
+    assert order() == [300, 301], "two friends follow 300, one follows 301"
+    liked = [network.post(301, 60_000 * index) for index in range(1, 4)]
+    hidden = network.post(300, 60_000)
+    network.apply(*(Engagement(VIEWER, post, FAVORITE, 301) for post in liked), at=NOW_MS - 10)
+    assert order() == [301, 300]
+    not_interested = PROTO.column("not_interested")
+    network.apply(*(Engagement(VIEWER, post, not_interested, 301) for post in liked), at=NOW_MS - 5)
+    network.apply(Engagement(VIEWER, hidden, FAVORITE, 300), at=NOW_MS - 5)
+    assert order() == [300, 301], "what the viewer wants less of does not count"
 
 
 def test_labels_let_ads_in(network: Network) -> None:

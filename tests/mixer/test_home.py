@@ -8,6 +8,7 @@ import pytest
 
 from tests.mixer.world import NOW_MS, FakeWorld
 from xfast.errors import ParameterError
+from xfast.mixer.deciders import Decider
 from xfast.mixer.home import HomeMixer
 from xfast.mixer.items import ScoredPost
 from xfast.mixer.pipelines import MixerSettings
@@ -60,6 +61,19 @@ async def test_following_is_in_network(home: HomeMixer, world: FakeWorld) -> Non
     assert {post.served_type.pascal for post in posts} == {"RankedFollowing"}
     await home.for_you_feed.drain()
     await home.scored_posts.drain()
+
+
+def test_deciders_are_on_for_their_share_of_requests(world: FakeWorld) -> None:
+    name, off = "override_qf_use_lap7", "override_qf_use_fou"
+    settings = MixerSettings(deciders={name: 0.25}, clock=lambda: NOW_MS)
+    mixer = HomeMixer(world.collaborators(), settings)
+    queries = [mixer.query(VIEWER) for _ in range(400)]
+    assert 60 < sum(query.decides(name) for query in queries) < 140
+    assert not any(query.decides(off) for query in queries)
+    assert mixer.query(VIEWER, decider=Decider({off: 1.0})).decides(off), "a request may have its own"
+    mixer.close()
+    with pytest.raises(ParameterError, match="decider override_qf_use_lap7 is 2, must be between 0 and 1"):
+        HomeMixer(world.collaborators(), MixerSettings(deciders={name: 2}))
 
 
 def test_bad_arguments_are_named(home: HomeMixer) -> None:

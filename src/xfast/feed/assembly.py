@@ -139,6 +139,7 @@ def assemble(
         settings = MixerSettings(
             quirks=config.quirks,
             params=params,
+            deciders=config.deciders,
             remote_deadline_ms=config.call_deadline_ms or _LONG_MS,
             deadline_ms=config.deadline_ms or None,
             clock=clock.ms,

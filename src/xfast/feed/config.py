@@ -9,8 +9,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
-from xfast.errors import ConfigurationError
+from xfast.errors import ConfigurationError, ParameterError
 from xfast.feed.network import Retention
+from xfast.mixer.deciders import Decider
 from xfast.mixer.embedded.simple import TextPrompt
 from xfast.mixer.params import Params
 from xfast.mixer.quirks import Quirks
@@ -60,6 +61,8 @@ class FeedConfig:
         TOML file of ads (:class:`xfast.mixer.embedded.CampaignAds`).
     preset, params
         Named parameters and what differs from them, by public or attribute name.
+    deciders
+        Decider -> share of requests, 0 to 1, for which it is on.
     quirks
         ``fixed``, or ``reference`` for every oddity of the release.
     clock
@@ -84,6 +87,7 @@ class FeedConfig:
     campaigns: Path | None = None
     preset: str = "2026-08"
     params: Mapping[str, Any] = field(default_factory=dict)
+    deciders: Mapping[str, float] = field(default_factory=dict)
     quirks: Quirks = "fixed"
     clock: Literal["system", "replay"] = "system"
     engine: Literal["auto", "native", "xla", "pallas"] = "auto"
@@ -151,6 +155,12 @@ class FeedConfig:
             name: (base / Path(_value("clusters", name, path, "str")).expanduser()).resolve()
             for name, path in values.get("clusters", {}).items()
         }
+        for name, share in values.get("deciders", {}).items():
+            _value("deciders", name, share, "float")
+        try:
+            Decider(values.get("deciders", {}))
+        except ParameterError as error:
+            raise ConfigurationError(str(error)) from None
         store = values.get("store", "")
         if store.startswith("sqlite:///") and not store.startswith("sqlite:////"):
             values["store"] = f"sqlite:///{(base / store.removeprefix('sqlite:///')).resolve()}"

@@ -10,6 +10,7 @@ from typing import Any
 from xfast.errors import ParameterError
 from xfast.ids import as_uint64
 from xfast.mixer.candidates import CandidateBatch
+from xfast.mixer.deciders import Decider
 from xfast.mixer.items import FeedItem, FeedItems
 from xfast.mixer.pipelines import Collaborators, MixerSettings, for_you_pipeline, scored_posts_pipeline
 from xfast.mixer.query import ScoredPostsQuery
@@ -64,6 +65,7 @@ class HomeMixer:
     def __init__(self, collaborators: Collaborators, settings: MixerSettings | None = None) -> None:
         self.settings = settings or MixerSettings()
         self.settings.params.check()
+        self._decider = Decider(self.settings.deciders)
         self.scored_posts = scored_posts_pipeline(collaborators, self.settings)
         self.for_you_feed = for_you_pipeline(collaborators, self.settings, self.scored_posts)
         self._requests = itertools.count(1)
@@ -100,8 +102,8 @@ class HomeMixer:
         # Unique in this process and, by the time in the upper bits, after a restart.
         request_id = (now << 20 | next(self._requests) & 0xFFFFF) & (2**63 - 1)
         chosen = self.settings.params.override({**({"RESULT_SIZE": limit} if limit else {}), **(params or {})})
-        values = {"request_time_ms": now, "request_id": request_id, "prediction_id": request_id, **fields}
-        values["ranked"] = []
+        values: dict[str, Any] = {"request_time_ms": now, "request_id": request_id, "prediction_id": request_id}
+        values |= {"decider": self._decider, **fields, "ranked": []}
         return ScoredPostsQuery(user_id=int(as_uint64([user_id])[0]), params=chosen, **values).checked()
 
     async def answer_async(self, query: ScoredPostsQuery, *, explain: bool = False) -> Page:

@@ -82,6 +82,8 @@ class MixerSettings:
     ----------
     params
         Gives the result sizes; a request's own parameters rule everything else.
+    deciders
+        Name -> share of requests, 0 to 1, for which it is on; :class:`~xfast.mixer.deciders.Decider` knows the names.
     production
         Whether side effects marked "prod" in HOME_MIXER §12 run.
     policies, feed_policies
@@ -98,6 +100,7 @@ class MixerSettings:
 
     quirks: Quirks = "fixed"
     params: Params = field(default_factory=Params)
+    deciders: Mapping[str, float] = field(default_factory=dict)
     production: bool = True
     policies: Mapping[str, Policy] = field(default_factory=dict)
     feed_policies: Mapping[str, Policy] = field(default_factory=dict)
