@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tests.conformance.home_mixer.cases import FEATURE_FIELDS, QUERY_FIELDS
 from xfast.mixer.candidates import CandidateBatch
 from xfast.pipeline import Field, Filter, Hydration, Hydrator, Pipeline, QueryHydrator, Scorer, Selector, Source
 
@@ -42,7 +43,8 @@ class Toy:
         self.batch_type = batch_type
 
     def enable(self, query: ToyQuery) -> bool:
-        switch = self.spec.get("enable", True)
+        switch = self.spec.get("enable")
+        switch = True if switch is None else switch
         return bool(query.get(switch)) if isinstance(switch, str) else bool(switch)
 
     def fail(self) -> None:
@@ -102,9 +104,10 @@ class ToySelector(Toy, Selector[Any, CandidateBatch]):
 
 async def run_toy_pipeline(case: Mapping[str, Any]) -> dict[str, Any]:
     """Build the pipeline of a case, run it, show what came out."""
-    unknown = set(case) - STAGES - {"query", "result_size"}
+    unknown = set(case) - STAGES - {"query", "result_size"} - QUERY_FIELDS - FEATURE_FIELDS
     if unknown:
         raise ValueError(f"unknown keys {sorted(unknown)}")
+    case = {key: value for key, value in case.items() if value is not None}
     extra = {spec["field"] for stage in ("hydrators", "post_selection_hydrators") for spec in case.get(stage, ())}
     objects = {name: Field(np.object_, fill=None) for name in extra - set(CandidateBatch.schema)}
     schema = MappingProxyType({**CandidateBatch.schema, **objects})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,12 @@ from xfast.errors import ConfigurationError
 from xfast.ids import as_uint64
 from xfast.mixer.ads import PartitionOrganic, SafeGap
 from xfast.mixer.candidates import CandidateBatch
-from xfast.mixer.clients import AdInfo, GizmoduckUser
+from xfast.mixer.clients import AdInfo, GizmoduckUser, WhoToFollowUser
 from xfast.mixer.enums import BrandSafetyVerdict, ServedType, VisibilityReason
 from xfast.mixer.filters import DedupConversationFilter, TopicIdsFilter
-from xfast.mixer.hydrators import GizmoduckHydrator
-from xfast.mixer.items import FeedItem, Prompt, ScoredPost
+from xfast.mixer.home import HomeMixer
+from xfast.mixer.hydrators import GizmoduckHydrator, QuoteHydrator
+from xfast.mixer.items import FeedItem, Prompt, PushToHomePost, ScoredPost, WhoToFollowModule
 from xfast.mixer.params import Params
 from xfast.mixer.pipelines import MixerSettings, scored_posts_pipeline
 from xfast.mixer.query import ScoredPostsQuery, ServedEntry, ServedItem, ServedResponse
@@ -139,6 +141,22 @@ def test_7_a_missing_verdict_takes_ads_that_accept_low_risk(world: FakeWorld, ru
     assert any("EnableAdsBrandSafetyHydrator" in text for text in Params().override(params).warnings())
 
 
+def test_7_safe_gap_keeps_careful_ads_from_unlabelled_posts() -> None:
+    ads = [AdInfo(1, risk="BsrLow", insert_position=1), AdInfo(2, risk="BsrNormal", insert_position=4)]
+    verdicts = [BrandSafetyVerdict.UNSPECIFIED] * 3 + [BrandSafetyVerdict.SAFE] * 2 + [BrandSafetyVerdict.LOW_RISK]
+    posts = [ScoredPost(row + 1, brand_safety_verdict=verdict) for row, verdict in enumerate(verdicts)]
+
+    def kinds(quirks: Any) -> list[int]:
+        return [getattr(item.item, "post_id", 0) for item in SafeGap(35, 5, quirks).blend(posts, ads)]
+
+    assert kinds("reference") == [0, 1, 0, 0, 0, 2, 0, 0]
+    # Beside labelled posts it may stand; the next ad still keeps its distance, and finds no room.
+    assert kinds("fixed") == [0, 0, 0, 0, 1, 0, 0]
+    unlabelled = [ScoredPost(row + 1, brand_safety_verdict=BrandSafetyVerdict.UNSPECIFIED) for row in range(6)]
+    mixed = SafeGap(35, 5, "fixed").blend(unlabelled, ads)
+    assert [getattr(item.item, "post_id", 0) for item in mixed] == [0, 2, 0, 0, 0, 0, 0]
+
+
 def test_8_two_retweets_of_one_post_are_one_conversation(make_query: Query) -> None:
     batch = CandidateBatch.from_records(
         [
@@ -177,6 +195,19 @@ def test_10_positions_are_numbered_last_and_ads_cost_no_post() -> None:
     assert [item.position for item in BlenderSelector("fixed").blend(params, items).items] == list(range(9))
 
 
+def test_10_the_longest_feed_keeps_its_posts() -> None:
+    safe = BrandSafetyVerdict.SAFE
+    items: list[Any] = [ScoredPost(i + 1, score=1 - i / 100, brand_safety_verdict=safe) for i in range(35)]
+    items += [AdInfo(1_000 + index, insert_position=1 + 3 * index) for index in range(11)]
+    items += [Prompt(b"p"), WhoToFollowModule((WhoToFollowUser(5),)), PushToHomePost(9)]
+    for kind in ("safe_gap", "partition_organic_low_risk"):
+        params = Params().override({"AdsBlenderType": kind})
+        made = BlenderSelector("fixed").blend(params, [FeedItem(item) for item in items])
+        assert len(made.items) == params.for_you_max_result_size
+        assert sum(isinstance(item.item, ScoredPost) for item in made.items) == 35
+        assert (made.lost_posts, made.lost_ads) == (0, 2)
+
+
 def test_11_cached_posts_are_checked_again(world: FakeWorld, run_posts: Any, make_query: Query) -> None:
     from xfast.mixer.cache_format import cache_key, encode_posts
 
@@ -194,6 +225,27 @@ def test_11_cached_posts_are_checked_again(world: FakeWorld, run_posts: Any, mak
     fixed = ids(run_posts(query, min_cached_posts=5))
     assert not {blocker, deleted, hidden} & set(fixed)
     assert set(others) <= set(fixed)
+
+
+async def test_11_quoted_authors_of_cached_posts_are_asked_again(world: FakeWorld, make_query: Query) -> None:
+    query = make_query()
+    query.has_cached_posts = True
+    batch = CandidateBatch.from_records(
+        [
+            {"tweet_id": 1, "quoted_tweet_id": 10, "quoted_user_id": 50},
+            {"tweet_id": 2, "quoted_tweet_id": 11, "quoted_user_id": 51, "quoted_author_blocks_viewer": True},
+            {"tweet_id": 3},
+        ]
+    )
+    world.blocks[50] = [VIEWER]
+    hydrator = QuoteHydrator(world, world, NoCache())
+    assert hydrator.enable(query) and not QuoteHydrator(world, world, NoCache(), quirks="reference").enable(query)
+    asked = await answer(hydrator.hydrate(query, batch))
+    assert asked.columns["quoted_author_blocks_viewer"].values.tolist() == [True, False, False]
+    assert list(asked.columns) == ["quoted_author_blocks_viewer"]
+    world.fail = {"blocked_by"}
+    failed = await answer(hydrator.hydrate(query, batch))
+    assert failed.columns["quoted_author_blocks_viewer"].values.tolist() == [False, True, False]
 
 
 def test_12_user_ids_are_asked_once(world: FakeWorld) -> None:
@@ -225,12 +277,13 @@ async def test_14_every_remote_call_has_a_deadline(world: FakeWorld, make_query:
     assert len(result.selected) == 35
     remote = pipeline.query_hydrators + pipeline.post_selection_hydrators
     assert all(pipeline.policy_of(component).deadline_ms for component in remote)
+    assert all(pipeline.policy_of(component).deadline_ms == 10_000 for component in pipeline.side_effects)
     reference = scored_posts_pipeline(world.collaborators(), MixerSettings(quirks="reference"))
     assert reference.policy_of(reference.post_selection_hydrators[0]).deadline_ms is None
     await pipeline.drain()
 
 
-def test_15_a_non_positive_weight_sum_is_refused() -> None:
+def test_15_a_non_positive_weight_sum_is_refused(world: FakeWorld) -> None:
     zero = {name: 0.0 for name, value in Params().public().items() if name.endswith("Weight") and value}
     with pytest.raises(ConfigurationError, match="weights sum to"):
         Params().override(zero).check()
@@ -238,6 +291,17 @@ def test_15_a_non_positive_weight_sum_is_refused() -> None:
         Params().override({**zero, "ReportWeight": -1.0}).check()
     with pytest.raises(ConfigurationError, match="ReplyWeight is -1"):
         Params().override({"ReplyWeight": -1}).check()
+    with pytest.raises(ConfigurationError, match=r"OonWeightFactor is -0\.5, must be at least 0"):
+        Params().override({"OonWeightFactor": -0.5}).check()
+    collaborators = world.collaborators()
+    with pytest.raises(ConfigurationError, match="weights sum to"):
+        HomeMixer(collaborators, MixerSettings(params=Params().override(zero)))
+    with closing(HomeMixer(collaborators)) as mixer, pytest.raises(ConfigurationError, match="FavoriteWeight is -60"):
+        mixer.query(VIEWER, params={"FavoriteWeight": -60})
+    # The release computes with whatever it is given.
+    settings = MixerSettings(quirks="reference", params=Params().override({"FavoriteWeight": -60}))
+    with closing(HomeMixer(collaborators, settings)) as mixer:
+        assert mixer.query(VIEWER, params={"ReplyWeight": -1}).params.reply_weight == -1
 
 
 def test_dpp_uses_no_random_vectors(make_query: Query) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.pipeline.toys import Give, Numbers, Query, numbers
 from xfast.errors import ParameterError
-from xfast.pipeline import CachedHydrator, Hydration, MemoryCache, Metrics, NoCache, Pipeline
+from xfast.pipeline import CachedHydrator, Hydration, MemoryCache, Metrics, NoCache, Pipeline, Policy
 
 
 class Names(CachedHydrator[Query, Numbers]):
@@ -18,7 +18,7 @@ class Names(CachedHydrator[Query, Numbers]):
     def __init__(self, cache: MemoryCache | NoCache | None = None) -> None:
         super().__init__(cache)
         self.asked: list[list[int]] = []
-        self.short = False
+        self.short = self.raises = False
         self.bad: set[int] = set()
 
     def cache_keys(self, batch: Numbers) -> Sequence[Hashable]:
@@ -28,6 +28,8 @@ class Names(CachedHydrator[Query, Numbers]):
     async def hydrate_missing(self, query: Query, missing: Numbers) -> Hydration:
         wanted = missing.values("id").tolist()
         self.asked.append(wanted)
+        if self.raises:
+            raise RuntimeError("no service")
         names = np.array([f"n{number}" for number in wanted], np.object_)
         if self.short:
             return Hydration({"name": names[:-1], "tags": [[] for _ in wanted[:-1]]})
@@ -58,6 +60,26 @@ async def test_a_wrong_length_loses_the_hits_too() -> None:
     await run(hydrator, 1)
     hydrator.short = True
     assert await run(hydrator, 1, 2) == [None, None]
+
+
+async def test_a_client_that_raises_loses_no_hits() -> None:
+    hydrator, metrics = Names(), Metrics()
+    await run(hydrator, 1)
+    hydrator.raises = True
+    pipeline: Pipeline[Query, Numbers] = Pipeline(
+        Numbers, sources=[Give([1, 2])], hydrators=[hydrator], metrics=metrics,
+        policies={"Names": Policy(breaker_failures=1)},
+    )  # fmt: skip
+    result = await pipeline.execute(Query(), explain=True)
+    column = result.retrieved.column("name")
+    assert [column.item(row) for row in range(2)] == ["n1", None]
+    assert [(run.name, run.error) for run in result.failures] == [("Names", "RuntimeError: no service")]
+    # The failure counts like any other: the breaker is open now.
+    second = await pipeline.execute(Query())
+    assert "CircuitOpenError" in (second.failures[0].error or "")
+    hydrator.raises = False
+    assert await run(hydrator, 1, 2) == ["n1", "n2"]
+    assert hydrator.asked == [[1], [2], [2]]
 
 
 async def test_a_failed_row_is_not_kept() -> None:

@@ -214,7 +214,7 @@ _DECODERS: dict[str, Any] = {
     "phoenix_scores": _decode_scores,
     "visibility_reason": _decode_reason,
     "safety_labels": _decode_labels,
-    "served_type": lambda value: ServedType.decode(int(value)),
+    "served_type": ServedType.decode,
     "brand_safety_verdict": lambda value: (
         BrandSafetyVerdict.parse(value) if isinstance(value, str) else BrandSafetyVerdict(value)
     ),

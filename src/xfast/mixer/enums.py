@@ -44,12 +44,13 @@ class ServedType(IntEnum):
     FOR_YOU_FALLBACK = 7
 
     @classmethod
-    def decode(cls, value: int) -> ServedType:
-        """The type of a cached number; an unknown one is a :class:`DataError`."""
-        try:
-            return cls(value)
-        except ValueError:
-            raise DataError(f"served_type is {value}, known are {[member.value for member in cls]}") from None
+    def decode(cls, value: int | str) -> ServedType:
+        """The type of a cached number, or of a public name in either spelling; an unknown one is a DataError."""
+        for member in cls:
+            if value in ((member.name, member.pascal) if isinstance(value, str) else (member.value,)):
+                return member
+        known = [f"{member.value} {member.pascal}" for member in cls]
+        raise DataError(f"served_type is {value!r}, known are {known}")
 
     @property
     def pascal(self) -> str:

@@ -64,7 +64,8 @@ class HomeMixer:
 
     def __init__(self, collaborators: Collaborators, settings: MixerSettings | None = None) -> None:
         self.settings = settings or MixerSettings()
-        self.settings.params.check()
+        if self.settings.quirks == "fixed":  # the release computes with whatever it is given (HOME_MIXER §15.15)
+            self.settings.params.check()
         self._decider = Decider(self.settings.deciders)
         self.scored_posts = scored_posts_pipeline(collaborators, self.settings)
         self.for_you_feed = for_you_pipeline(collaborators, self.settings, self.scored_posts)
@@ -88,6 +89,8 @@ class HomeMixer:
         ------
         ParameterError
             User 0, a limit out of range, or an unknown field.
+        ConfigurationError
+            Parameters that :meth:`~xfast.mixer.Params.check` refuses, in fixed mode.
         """
         largest = self.settings.params.result_size
         if limit is not None and not 1 <= limit <= largest:
@@ -102,6 +105,8 @@ class HomeMixer:
         # Unique in this process and, by the time in the upper bits, after a restart.
         request_id = (now << 20 | next(self._requests) & 0xFFFFF) & (2**63 - 1)
         chosen = self.settings.params.override({**({"RESULT_SIZE": limit} if limit else {}), **(params or {})})
+        if self.settings.quirks == "fixed" and params:
+            chosen.check()
         values: dict[str, Any] = {"request_time_ms": now, "request_id": request_id, "prediction_id": request_id}
         values |= {"decider": self._decider, **fields, "ranked": []}
         return ScoredPostsQuery(user_id=int(as_uint64([user_id])[0]), params=chosen, **values).checked()

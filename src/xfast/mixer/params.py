@@ -8,7 +8,7 @@ the May code, which published no values at all.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
@@ -20,10 +20,19 @@ __all__ = ["CONTINUOUS_WEIGHTS", "NEGATIVE_WEIGHTS", "POSITIVE_WEIGHTS", "PRESET
 
 
 def switch(
-    default: Any, public: str, *, low: float | None = None, high: float | None = None, ours: bool = False
+    default: Any,
+    public: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    soft: bool = False,
+    ours: bool = False,
 ) -> Any:
-    """A field with its public name, its range and whether its default is our own choice."""
-    return field(default=default, metadata={"public": public, "low": low, "high": high, "ours": ours})
+    """A field with its public name, its range and whether its default is our own choice.
+
+    A ``soft`` range is that of a sensible feed: the formulas go on outside of it, so only :meth:`Params.check` minds.
+    """
+    return field(default=default, metadata={"public": public, "low": low, "high": high, "soft": soft, "ours": ours})
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +42,8 @@ class Params:
     Raises
     ------
     ConfigurationError
-        A value of the wrong type or out of range, naming the parameter. Combinations that cannot work are refused by
-        :meth:`check`, which :meth:`load` and the pipelines call.
+        A value of the wrong type or out of range, naming the parameter. Factors and combinations that cannot make a
+        sensible feed are refused by :meth:`check`, which :meth:`load` and, in fixed mode, the home mixer call.
     """
 
     # Compile-time constants of the release.
@@ -42,11 +51,11 @@ class Params:
     result_size: int = switch(35, "RESULT_SIZE", low=0)
     for_you_max_result_size: int = switch(47, "FOR_YOU_MAX_RESULT_SIZE", low=0)
     max_post_age: int = switch(172800, "MAX_POST_AGE", low=0)
-    who_to_follow_position: int = switch(6, "WHO_TO_FOLLOW_POSITION", low=0)
-    prompts_position: int = switch(0, "PROMPTS_POSITION", low=0)
-    negative_scores_offset: float = switch(0.001, "NEGATIVE_SCORES_OFFSET", low=0.0)
+    who_to_follow_position: int = switch(6, "WHO_TO_FOLLOW_POSITION", low=0, soft=True)
+    prompts_position: int = switch(0, "PROMPTS_POSITION", low=0, soft=True)
+    negative_scores_offset: float = switch(0.001, "NEGATIVE_SCORES_OFFSET", low=0.0, soft=True)
     new_user_min_following: int = switch(5, "NEW_USER_MIN_FOLLOWING", low=0)
-    new_user_oon_weight_factor: float = switch(1e-05, "NEW_USER_OON_WEIGHT_FACTOR", low=0.0)
+    new_user_oon_weight_factor: float = switch(1e-05, "NEW_USER_OON_WEIGHT_FACTOR", low=0.0, soft=True)
     uas_window_time_ms: int = switch(300000, "UAS_WINDOW_TIME_MS", low=0)
     max_grpc_message_size: int = switch(134217728, "MAX_GRPC_MESSAGE_SIZE", low=1)
     test_user_ids: tuple[int, ...] = switch((123, 234), "TEST_USER_IDS")
@@ -75,13 +84,13 @@ class Params:
     report_weight: float = switch(-234.0, "ReportWeight")
     not_dwelled_weight: float = switch(-0.02, "NotDwelledWeight")
     # Diversity and out-of-network factors.
-    author_diversity_decay: float = switch(0.5, "AuthorDiversityDecay", low=0.0, high=1.0)
-    author_diversity_floor: float = switch(0.25, "AuthorDiversityFloor", low=0.0, high=1.0)
-    oon_weight_factor: float = switch(0.75, "OonWeightFactor", low=0.0)
-    topic_oon_weight_factor: float = switch(0.5, "TopicOonWeightFactor", low=0.0)
-    vm_ranker_dpp_theta: float = switch(0.65, "VMRankerDppTheta", low=0.0, high=1.0)
+    author_diversity_decay: float = switch(0.5, "AuthorDiversityDecay", low=0.0, high=1.0, soft=True)
+    author_diversity_floor: float = switch(0.25, "AuthorDiversityFloor", low=0.0, high=1.0, soft=True)
+    oon_weight_factor: float = switch(0.75, "OonWeightFactor", low=0.0, soft=True)
+    topic_oon_weight_factor: float = switch(0.5, "TopicOonWeightFactor", low=0.0, soft=True)
+    vm_ranker_dpp_theta: float = switch(0.65, "VMRankerDppTheta", low=0.0, high=1.0, soft=True)
     # Limits, ages and sizes.
-    min_video_duration_ms: int = switch(10000, "MinVideoDurationMs", low=0)
+    min_video_duration_ms: int = switch(10000, "MinVideoDurationMs", low=0, soft=True)
     new_user_age_threshold_secs: int = switch(0, "NewUserAgeThresholdSecs", low=0)
     thunder_max_results: int = switch(1200, "ThunderMaxResults", low=0)
     tweet_mixer_max_results: int = switch(800, "TweetMixerMaxResults", low=0)
@@ -165,7 +174,10 @@ class Params:
 
     def __post_init__(self) -> None:
         for spec in fields(self):
-            _check_value(spec.metadata, type(spec.default), getattr(self, spec.name))
+            value = getattr(self, spec.name)
+            _check_type(spec.metadata, type(spec.default), value)
+            if not spec.metadata["soft"]:
+                _check_range(spec.metadata, value)
 
     def override(self, values: Mapping[str, Any]) -> Self:
         """A copy with other values, by attribute or public name.
@@ -224,8 +236,8 @@ class Params:
 
     def weight_sums(self) -> tuple[float, float]:
         """(sum of the negated negative weights, that plus the sum of the positive weights)."""
-        negative = -sum(getattr(self, name) for name in NEGATIVE_WEIGHTS)
-        return negative, sum(getattr(self, name) for name in POSITIVE_WEIGHTS) + negative
+        negative = -_in_order(getattr(self, name) for name in NEGATIVE_WEIGHTS)
+        return negative, _in_order(getattr(self, name) for name in POSITIVE_WEIGHTS) + negative
 
     def check(self) -> Self:
         """Refuse combinations that would silently produce a bad feed.
@@ -234,8 +246,10 @@ class Params:
         ------
         ConfigurationError
             A non-positive sum of weights (scores would lose their order, HOME_MIXER §15.15), a weight of the wrong
-            sign, a result larger than the selection, an unknown blender's minimum.
+            sign, a factor outside its range, a result larger than the selection.
         """
+        for spec in fields(self):
+            _check_range(spec.metadata, getattr(self, spec.name))
         for name in POSITIVE_WEIGHTS + CONTINUOUS_WEIGHTS:
             if getattr(self, name) < 0:
                 raise ConfigurationError(f"{_public(name)} is {getattr(self, name)}, must be 0 or more")
@@ -310,6 +324,14 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+def _in_order(values: Iterable[float]) -> float:
+    """Their sum, one after the other: ``sum`` itself compensates its rounding from Python 3.12 on."""
+    total = 0.0
+    for value in values:
+        total += value
+    return total
+
+
 def _public(name: str) -> str:
     public: str = Params.__dataclass_fields__[name].metadata["public"]
     return public
@@ -338,11 +360,14 @@ def _coerce(value: Any, kind: type) -> Any:
     return value
 
 
-def _check_value(metadata: Mapping[str, Any], kind: type, value: Any) -> None:
+def _check_type(metadata: Mapping[str, Any], kind: type, value: Any) -> None:
     if type(value) is not kind:
         raise ConfigurationError(f"{metadata['public']} is {value!r}, must be of type {kind.__name__}")
     if kind is float and value != value:
         raise ConfigurationError(f"{metadata['public']} is nan")
+
+
+def _check_range(metadata: Mapping[str, Any], value: Any) -> None:
     low, high = metadata["low"], metadata["high"]
     if (low is not None and value < low) or (high is not None and value > high):
         bounds = f"at least {low}" if high is None else f"between {low} and {high}"

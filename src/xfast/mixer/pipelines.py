@@ -92,6 +92,8 @@ class MixerSettings:
         Deadline of the ranking, retrieval and value models; ``None`` where they run in this process.
     remote_deadline_ms
         Deadline of every other call in fixed mode (HOME_MIXER §15.14), unless its policy names one.
+    side_effect_deadline_ms
+        The same for side effects, which run after the answer.
     deadline_ms
         Per request.
     min_cached_posts
@@ -106,6 +108,7 @@ class MixerSettings:
     feed_policies: Mapping[str, Policy] = field(default_factory=dict)
     model_deadline_ms: float | None = None
     remote_deadline_ms: float = 500.0
+    side_effect_deadline_ms: float = 10_000.0
     deadline_ms: float | None = None
     min_cached_posts: int = 500
     metrics: Metrics = field(default_factory=Metrics)
@@ -164,6 +167,7 @@ def scored_posts_pipeline(
         policies={**dict.fromkeys(_MODELS, Policy(deadline_ms=settings.model_deadline_ms)), **settings.policies},
         deadline_ms=settings.deadline_ms,
         default_deadline_ms=settings.remote_deadline_ms if fixed else None,
+        side_effect_deadline_ms=settings.side_effect_deadline_ms if fixed else None,
         unlimited=_MODELS,
         metrics=settings.metrics,
     )
@@ -206,6 +210,7 @@ def for_you_pipeline(
         result_size=settings.params.for_you_max_result_size,
         policies=settings.feed_policies,
         default_deadline_ms=settings.remote_deadline_ms if fixed else None,
+        side_effect_deadline_ms=settings.side_effect_deadline_ms if fixed else None,
         # Pipeline A has deadlines of its own; cutting it off as a whole would throw away what it already has.
         unlimited=("ScoredPostsSource",),
         metrics=settings.metrics,
@@ -254,7 +259,7 @@ def _hydrators(c: Collaborators, quirks: Quirks) -> tuple[_Hydrators, _Hydrators
     """The first wave, and in fixed mode those that need what core data finds as a second one."""
     in_network = h.InNetworkHydrator()
     core_data = h.CoreDataHydrator(c.posts, c.make_cache("CoreDataHydrator"), quirks=quirks)
-    quote = h.QuoteHydrator(c.posts, c.graph, c.make_cache("QuoteHydrator"))
+    quote = h.QuoteHydrator(c.posts, c.graph, c.make_cache("QuoteHydrator"), quirks=quirks)
     video = h.VideoDurationHydrator(c.posts, c.make_cache("VideoDurationHydrator"))
     media = h.HasMediaHydrator(c.posts, c.make_cache("HasMediaHydrator"))
     subscription = h.SubscriptionHydrator(c.posts, c.make_cache("SubscriptionHydrator"))

@@ -108,7 +108,8 @@ class CachedHydrator(Hydrator[Q, B], Generic[Q, B]):
 
     Subclasses implement :meth:`cache_keys` and :meth:`hydrate_missing`. The rules are those of HOME_MIXER §2: all
     misses go to the client in one call, in input order; a result of the wrong length turns *every* row into an error,
-    hits included; only rows that succeeded are kept. Hits and misses are counted as ``<name>.cache``.
+    hits included; when it raises, hits stay good; only rows that succeeded are kept. Hits and misses are counted as
+    ``<name>.cache``.
     """
 
     #: Columns of one cached value, in the order of the cached tuple.
@@ -148,7 +149,15 @@ class CachedHydrator(Hydrator[Q, B], Generic[Q, B]):
         errors: dict[int, str] = {}
         if len(misses):
             missing = batch.take(misses)
-            result = await answer(self.hydrate_missing(query, missing))
+            try:
+                result = await answer(self.hydrate_missing(query, missing))
+            except Exception as error:
+                if len(misses) == len(cells):
+                    raise
+                # What the cache knew stays known.
+                ok[misses] = False
+                messages = dict.fromkeys(misses.tolist(), f"{type(error).__name__}: {error}")
+                return Hydration(self._columns_of(batch, cells), ok, messages, error)
             sizes = {len(values) for values in result.columns.values()}
             if sizes - {len(misses)}:
                 raise DataError(f"{self.name}: the client returned {sorted(sizes)} rows for {len(misses)} candidates")
@@ -170,7 +179,7 @@ class CachedHydrator(Hydrator[Q, B], Generic[Q, B]):
         return Hydration(self._columns_of(batch, cells), ok, errors)
 
     def _columns_of(self, batch: B, cells: list[Any]) -> dict[str, Any]:
-        rows = [dict(zip(self.columns, cell, strict=True)) for cell in cells]
+        rows = [{} if cell is None else dict(zip(self.columns, cell, strict=True)) for cell in cells]
         made = type(batch).from_rows(rows)
         return {name: made._read(name) for name in self.columns}
 

@@ -162,11 +162,15 @@ class Hydration:
         Rows that succeeded; the others stay as they were. ``None``: all.
     errors
         Row -> message, for the trace.
+    failure
+        Why a call failed altogether although some rows are good, as those that a cache had: told and counted like an
+        exception of the component, while the good rows are applied.
     """
 
     columns: Mapping[str, Any]
     ok: Mask | None = None
     errors: Errors = field(default_factory=dict)
+    failure: Exception | None = None
 
 
 class Hydrator(Component[Q], Generic[Q, B]):

@@ -63,6 +63,11 @@ class Outcome:
     error: Exception | None = None
     elapsed_ms: float = 0.0
 
+    @property
+    def failed(self) -> bool:
+        """Whether it raised, or says itself that what it asked failed."""
+        return self.error is not None or getattr(self.value, "failure", None) is not None
+
 
 async def _hedged(start: Callable[[], Awaitable[Any]], after_ms: float) -> Any:
     first = asyncio.ensure_future(start())
@@ -112,7 +117,7 @@ async def _finish(
         outcome.error = error
     ended = timer()
     outcome.elapsed_ms = (ended - began) * 1_000
-    call.breaker.record(call.policy, outcome.error is not None, ended)
+    call.breaker.record(call.policy, outcome.failed, ended)
 
 
 def _run_inline(call: Call, outcome: Outcome, began: float, timer: Timer) -> Any:
@@ -126,7 +131,7 @@ def _run_inline(call: Call, outcome: Outcome, began: float, timer: Timer) -> Any
         outcome.error = error
     ended = timer()
     outcome.elapsed_ms = (ended - began) * 1_000
-    call.breaker.record(call.policy, outcome.error is not None, ended)
+    call.breaker.record(call.policy, outcome.failed, ended)
     return None
 
 

@@ -114,7 +114,9 @@ class Pipeline(Generic[Q, B]):
     deadline_ms
         Time for the whole request; waiting components are cut when it is over, filters and selection always run.
     default_deadline_ms, unlimited
-        Deadline of components whose policy names none, and the components that stay without one, as side effects do.
+        Deadline of components whose policy names none, and the components that stay without one.
+    side_effect_deadline_ms
+        The same for side effects, which nobody waits for.
     side_effect_limit
         Requests whose side effects may be under way at once; beyond it they are dropped and counted.
     metrics
@@ -148,6 +150,7 @@ class Pipeline(Generic[Q, B]):
         policies: Mapping[str, Policy] | None = None,
         deadline_ms: float | None = None,
         default_deadline_ms: float | None = None,
+        side_effect_deadline_ms: float | None = None,
         unlimited: Sequence[str] = (),
         side_effect_limit: int = _SIDE_EFFECT_LIMIT,
         metrics: Metrics | None = None,
@@ -187,9 +190,9 @@ class Pipeline(Generic[Q, B]):
 
         def policy_for(component: Component[Q]) -> Policy:
             policy = (policies or {}).get(component.name, component.policy)
-            limited = component.name not in unlimited and not isinstance(component, SideEffect)
-            if policy.deadline_ms is None and limited:
-                policy = replace(policy, deadline_ms=default_deadline_ms)
+            default = side_effect_deadline_ms if isinstance(component, SideEffect) else default_deadline_ms
+            if policy.deadline_ms is None and component.name not in unlimited:
+                policy = replace(policy, deadline_ms=default)
             return policy
 
         self._slots = {

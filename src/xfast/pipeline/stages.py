@@ -101,7 +101,10 @@ class Stages(Generic[Q, B]):
         except Exception as error:
             request.failed(slot, error, outcome.elapsed_ms, len(batch))
             return batch
-        request.ran(slot, outcome.elapsed_ms, len(batch), len(batch))
+        if result.failure is not None:
+            request.failed(slot, result.failure, outcome.elapsed_ms, len(batch))
+        else:
+            request.ran(slot, outcome.elapsed_ms, len(batch), len(batch))
         bad = 0 if result.ok is None else len(batch) - int(np.count_nonzero(result.ok))
         if bad:
             request.metrics.count(f"{slot.name}.run", bad, result="candidate_error")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
+
+import numpy as np
 
 from tests.conformance.home_mixer.cases import SUITES, Inputs, suite
 from xfast.mixer.ads import (
@@ -43,6 +46,8 @@ def make_post(record: Mapping[str, Any]) -> ScoredPost:
             value = ServedType.decode(value)
         elif name == "ancestors":
             value = tuple(value)
+        elif name == "score":
+            value = float(np.float32(value))  # a ScoredPost has single precision (HOME_MIXER §1)
         if name in known:
             values[name] = value
         elif name not in CandidateBatch.schema:
@@ -58,7 +63,11 @@ def make_ad(record: Mapping[str, Any]) -> AdInfo:
         values["risk"] = values.pop("brand_safety_risk")
     for key in ("handles", "keywords"):
         values[key] = tuple(values.get(key) or ())
-    return AdInfo(**{key: value for key, value in values.items() if value is not None})
+    known = {field.name for field in fields(AdInfo)}
+    unknown = sorted(set(values) - known - set(CandidateBatch.schema))
+    if unknown:
+        raise ValueError(f"unknown ad fields {unknown}")
+    return AdInfo(**{key: value for key, value in values.items() if value is not None and key in known})
 
 
 def show_items(items: list[FeedItem]) -> list[list[Any]]:
@@ -72,7 +81,7 @@ def show_items(items: list[FeedItem]) -> list[list[Any]]:
         elif isinstance(payload, WhoToFollowModule):
             shown.append(["wtf", payload.users[0].reason, item.position])
         elif isinstance(payload, Prompt):
-            shown.append(["prompt", payload.payload.decode(), item.position])
+            shown.append(["prompt", json.loads(payload.payload), item.position])
         elif isinstance(payload, PushToHomePost):
             shown.append(["pth", payload.tweet_id, item.position])
     return shown
@@ -80,7 +89,7 @@ def show_items(items: list[FeedItem]) -> list[list[Any]]:
 
 @suite("ads_spacing")
 def spacing(case: Inputs) -> dict[str, Any]:
-    return {"spacing": list(ads_spacing(case["insert_positions"]))}
+    return {"spacing": list(ads_spacing(case.get("insert_positions", ())))}
 
 
 @suite("safe_gaps")
@@ -101,7 +110,7 @@ def assign(case: Inputs) -> dict[str, Any]:
     placed = assign_ads_to_gaps(
         case["gaps"], ads=case["num_ads"], spacing=(requested, minimal), first_ideal=case["first_ideal"]
     )
-    return {"placements": placed}
+    return {"placements": [gap for _, gap in placed]}
 
 
 @suite("ad_drop_rules")
@@ -112,8 +121,11 @@ def ad_drop_rules(case: Inputs) -> dict[str, Any]:
 
 def blend(kind: type[AdsBlender], case: Inputs) -> dict[str, Any]:
     metrics = Metrics()
-    blender = kind(case["result_size"], case["min_posts"], "reference", metrics)
-    items = blender.blend([make_post(post) for post in case["posts"]], [make_ad(ad) for ad in case["ads"]])
+    size, least = case.get("result_size", Params().result_size), case.get("min_posts", Params().min_posts_for_ads)
+    blender = kind(size, least, "reference", metrics)
+    items = blender.blend(
+        [make_post(post) for post in case.get("posts", ())], [make_ad(ad) for ad in case.get("ads", ())]
+    )
     counters = {
         action: int(metrics.counter("PartitionOrganic.enforcement", action=action))
         for action in ("drop", "ok", "handle_drop", "keyword_drop")
@@ -127,14 +139,16 @@ SUITES["partition_organic_blend"] = lambda case: blend(PartitionOrganic, case)
 
 @suite("brand_safety_verdict")
 def brand_safety_verdict(case: Inputs) -> dict[str, Any]:
-    return {"verdict": compute_verdict(case["labels"], case["tweet_id"]).pascal}
+    return {"verdict": compute_verdict(case.get("labels", ()), case["tweet_id"]).pascal}
 
 
 @suite("candidate_brand_safety")
 def candidate_safety(case: Inputs) -> dict[str, Any]:
-    batch = CandidateBatch.from_records([case["candidate"]])
-    labels: dict[int, Any] = {int(key): [PostLabel(name) for name in names] for key, names in case["labels"].items()}
-    labels.update({failed: RuntimeError("lookup failed") for failed in case["failed_ids"]})
+    batch = CandidateBatch.from_records([case.get("candidate", {})])
+    labels: dict[int, Any] = {
+        int(key): [PostLabel(name) for name in names or ()] for key, names in case.get("labels", {}).items()
+    }
+    labels.update({failed: RuntimeError("lookup failed") for failed in case.get("failed_ids", ())})
     try:
         verdict, _ = candidate_brand_safety(int(batch.original_id[0]), batch.column("quoted_tweet_id").item(0), labels)
     except RuntimeError:
@@ -153,17 +167,18 @@ def blender_selector(case: Inputs) -> dict[str, Any]:
         "post": make_post,
         "ad": make_ad,
         "wtf": lambda item: WhoToFollowModule((WhoToFollowUser(0, reason=item["id"]),)),
-        "prompt": lambda item: Prompt(str(item["id"]).encode()),
+        "prompt": lambda item: Prompt(json.dumps(item["id"]).encode()),
         "pth": lambda item: PushToHomePost(item["id"]),
-        "none": lambda item: None,
     }
-    params = Params().override(
-        {
-            "ads_blender_type": case["ads_blender"],
-            "who_to_follow_position": case["who_to_follow_position"],
-            "prompts_position": case["prompts_position"],
-            "result_size": case.get("result_size", case.params.get("result_size", Params().result_size)),
-        }
-    )
-    made = BlenderSelector("reference").blend(params, [FeedItem(makers[item["kind"]](item)) for item in case["items"]])
+    own = {
+        "ads_blender_type": case["ads_blender"],
+        "who_to_follow_position": case["who_to_follow_position"],
+        "prompts_position": case["prompts_position"],
+        "result_size": case["result_size"],
+        "min_posts_for_ads": case["min_posts"],
+    }
+    params = Params().override({name: value for name, value in own.items() if value is not None})
+    # Items of a kind that the release does not know are dropped.
+    items = [FeedItem(makers[kind](item) if (kind := item["kind"]) in makers else None) for item in case["items"]]
+    made = BlenderSelector("reference").blend(params, items)
     return {"items": show_items(made.items), "dropped": {"post": made.lost_posts, "ad": made.lost_ads}}

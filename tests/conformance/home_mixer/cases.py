@@ -10,7 +10,8 @@ import numpy as np
 
 from xfast.ids import as_uint64
 from xfast.mixer.candidates import CandidateBatch
-from xfast.mixer.deciders import Decider
+from xfast.mixer.deciders import DECIDERS, Decider
+from xfast.mixer.params import Params
 from xfast.mixer.query import (
     BloomFilterEntry,
     Cursor,
@@ -34,31 +35,40 @@ GRAPH_LISTS = {"blocked_user_ids", "muted_user_ids", "followed_user_ids", "subsc
 
 
 class Inputs(dict[str, Any]):
-    """The input of a case; remembers which keys the suite used."""
+    """The input of a case; remembers which keys the suite used.
+
+    A key that the case leaves out is the suite's parameter of that name, else None, which is how files say "unset".
+    """
 
     def __init__(self, values: Mapping[str, Any], params: Mapping[str, Any], now_ms: int) -> None:
         super().__init__(values)
         self.params = params
-        self.now_ms = int(values.get("now_ms") or params.get("now_ms") or now_ms)
+        clocks = (values.get("now_ms"), params.get("now_ms"), now_ms)
+        self.now_ms = int(next(clock for clock in clocks if clock is not None))
         self.used: set[str] = {"now_ms"}
 
     def __getitem__(self, key: str) -> Any:
         self.used.add(key)
-        return super().__getitem__(key)
+        return super().get(key, self.params.get(key))
 
     def get(self, key: str, default: Any = None) -> Any:
-        self.used.add(key)
-        return super().get(key, default)
+        value = self[key]
+        return default if value is None else value
 
     def batch(self, key: str = "candidates") -> CandidateBatch:
-        return CandidateBatch.from_records(self[key])
+        return CandidateBatch.from_records(self.get(key, ()))
+
+    def ids(self, key: str) -> Any:
+        return as_uint64(self.get(key, []))
 
     def query(self, **overrides: Any) -> ScoredPostsQuery:
         """The query of the case's own fields; ``overrides`` are parameters."""
         query = build_query({key: value for key, value in self.items() if key in QUERY_FIELDS | FEATURE_FIELDS})
         self.used |= set(self) & (QUERY_FIELDS | FEATURE_FIELDS)
         query.request_time_ms = query.request_time_ms or self.now_ms
-        query.params = query.params.override(overrides)
+        # A parameter that the case names itself wins; one that it leaves unset has its default.
+        query.params = Params().override({k: v for k, v in overrides.items() if v is not None})
+        query.params = query.params.override(self.get("params", {}) if "params" in self else {})
         return query
 
     def unknown(self) -> list[str]:
@@ -76,7 +86,7 @@ def build_query(values: Mapping[str, Any]) -> ScoredPostsQuery:
             setattr(query, name, as_uint64(value or []))
         elif name == "user_features":
             for feature, cells in (value or {}).items():
-                setattr(query.user_features, feature, as_uint64(cells) if feature in GRAPH_LISTS else cells)
+                setattr(query.user_features, feature, as_uint64(cells or []) if feature in GRAPH_LISTS else cells)
         elif name == "cached_posts":
             query.cached_posts = None if value is None else CandidateBatch.from_records(value)
         elif name == "served_history":
@@ -85,7 +95,7 @@ def build_query(values: Mapping[str, Any]) -> ScoredPostsQuery:
             query.params = query.params.override(value or {})
         elif name == "decider":
             shares = dict.fromkeys(value, 1.0) if isinstance(value, list) else value
-            query.decider = None if value is None else Decider({key: float(share) for key, share in shares.items()})
+            query.decider = None if value is None else decider({key: float(share) for key, share in shares.items()})
         elif name == "is_shadow_traffic":
             query.shadow_traffic = value
         elif name == "bloom_filter_entries":
@@ -112,16 +122,22 @@ def served_history(history: list[dict[str, Any]]) -> list[ServedResponse]:
             response.get("served_time_ms"),
             tuple(
                 ServedEntry(
-                    entry["entity_type"],
+                    entry.get("entity_type") or "",
                     tuple(
-                        ServedItem(item["tweet_id"], item.get("source_tweet_id")) for item in entry["item_ids"] or ()
+                        ServedItem(item.get("tweet_id"), item.get("source_tweet_id"))
+                        for item in entry.get("item_ids") or ()
                     ),
                 )
-                for entry in response["entries"]
+                for entry in response.get("entries") or ()
             ),
         )
         for response in history
     ]
+
+
+def decider(shares: Mapping[str, float]) -> Decider:
+    """A decider of the shares that the pipelines ask for; others decide nothing."""
+    return Decider({name: share for name, share in shares.items() if name in DECIDERS})
 
 
 def suite(name: str) -> Callable[[Suite], Suite]:

@@ -57,8 +57,9 @@ def age_filter(case: Inputs) -> dict[str, Any]:
 @suite("previously_seen_filter")
 def previously_seen(case: Inputs) -> dict[str, Any]:
     query = case.query()
-    for ids in case["bloom_sets"]:
+    for ids in case.get("bloom_sets", ()):
         # The sets are exact; at a rate of 1e-12 a false positive among a dozen ids is out of the question.
+        ids = ids or ()
         bloom = BloomFilter.sized(max(len(ids), 1), 1e-12)
         if ids:
             bloom.add(as_uint64(ids))
@@ -93,5 +94,5 @@ def topic_expand(case: Inputs) -> dict[str, Any]:
 
 @suite("topic_filter_overrides")
 def topic_filter_overrides(case: Inputs) -> dict[str, Any]:
-    experiment = resolve_experiment(case["raw"], case["topic_ids"], case["default"])
+    experiment = resolve_experiment(case.get("raw", ""), case.get("topic_ids", ()), case.get("default", ""))
     return {"experiment": experiment.name, "proto_mode": int(experiment)}

@@ -29,7 +29,7 @@ from xfast.mixer.sources.thunder import thunder_ancestors
 @suite("recently_served_ids")
 def served_ids(case: Inputs) -> dict[str, Any]:
     ids = recently_served_ids(
-        served_history(case["history"]),
+        served_history(case.get("history", [])),
         now_ms=case.now_ms,
         duration_minutes=case["duration_minutes"],
         max_items=case["max_items"],
@@ -39,18 +39,18 @@ def served_ids(case: Inputs) -> dict[str, Any]:
 
 @suite("who_to_follow_eligibility")
 def eligibility(case: Inputs) -> dict[str, Any]:
-    history = served_history(case["history"])
+    history = served_history(case.get("history", []))
     return {"eligible": who_to_follow_eligible(history, now_ms=case.now_ms, fatigue_hours=case["fatigue_hours"])}
 
 
 @suite("mutual_follow_jaccard")
 def jaccard(case: Inputs) -> dict[str, Any]:
-    return {"jaccard": signature_jaccard(as_uint64(case["a"]), as_uint64(case["b"]))}
+    return {"jaccard": signature_jaccard(case.ids("a"), case.ids("b"))}
 
 
 @suite("following_replied_users")
 def facepile(case: Inputs) -> dict[str, Any]:
-    replies = case["replies"]
+    replies = case.get("replies", ())
     users = replied_users(
         case.batch(),
         as_uint64([reply["author_id"] for reply in replies]),
@@ -65,7 +65,7 @@ def facepile(case: Inputs) -> dict[str, Any]:
 def type_bits(case: Inputs) -> dict[str, Any]:
     query = case.query()
     query.served_ids = np.arange(case["served_ids_len"], dtype=np.uint64)
-    batch = CandidateBatch.from_records([case["candidate"]])
+    batch = CandidateBatch.from_records([case.get("candidate", {})])
     bits = tweet_type_bits(query, batch)
     return {
         "bits": sorted(bit for bit, mask in bits.items() if mask[0]),
@@ -81,7 +81,7 @@ def cached(case: Inputs) -> dict[str, Any]:
 
 @suite("thunder_ancestors")
 def ancestors(case: Inputs) -> dict[str, Any]:
-    parent, root = (np.array([case[key] or 0], np.int64) for key in ("in_reply_to", "conversation_id"))
+    parent, root = (np.array([case.get(key, -1)], np.int64) for key in ("in_reply_to", "conversation_id"))
     return {"ancestors": thunder_ancestors(parent, root).item(0)}
 
 
@@ -104,7 +104,7 @@ def vf_apply(case: Inputs) -> dict[str, Any]:
         return found
 
     batch = case.batch()
-    applied = apply_visibility(batch, results(case["in_network"]), results(case["oon"]))
+    applied = apply_visibility(batch, results(case.get("in_network", {})), results(case.get("oon", {})))
     hydrated: list[Any] = []
     for row in range(len(batch)):
         if applied.ok is not None and not applied.ok[row]:
@@ -132,7 +132,7 @@ def helpers(case: Inputs) -> dict[str, Any]:
         return {"pascal": pascal_case(case["name"])}
     if "served_times" in case:
         return {"delete": times_to_delete(case["served_times"], cap=case["cap"])}
-    return {"timestamps": push_timestamp(case["now"], case["prior"], cap=case["cap"])}
+    return {"timestamps": push_timestamp(case["now"], case.get("prior", []), cap=case["cap"])}
 
 
 @suite("pipeline_framework")

@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from tests.conformance.home_mixer.cases import Inputs, build_query, suite
+from tests.conformance.home_mixer.cases import Inputs, build_query, decider, suite
 from xfast.ids import as_uint64
 from xfast.mixer.candidates import CandidateBatch
 from xfast.mixer.clients import Prediction, ValueModelResponse
-from xfast.mixer.deciders import Decider
 from xfast.mixer.params import CONTINUOUS_WEIGHTS, NEGATIVE_WEIGHTS, POSITIVE_WEIGHTS, Params
 from xfast.mixer.scorers import OONScorer, RankingScorer, WeightedScorer, combined_scores, merge_scores
 from xfast.mixer.scorers.author_diversity_scorer import diversity_multipliers
@@ -22,10 +21,13 @@ from xfast.mixer.selectors import TopKScoreSelector
 from xfast.pipeline import Column
 
 
-def weight_overrides(weights: Mapping[str, float]) -> dict[str, float]:
+def weight_overrides(weights: Mapping[str, float | None] | None) -> dict[str, float]:
     """A head that a case does not weigh weighs nothing."""
     heads = (*POSITIVE_WEIGHTS, *NEGATIVE_WEIGHTS, *CONTINUOUS_WEIGHTS)
-    return {**dict.fromkeys(heads, 0.0), **{f"{head}_weight": weight for head, weight in weights.items()}}
+    return {
+        **dict.fromkeys(heads, 0.0),
+        **{f"{head}_weight": weight for head, weight in (weights or {}).items() if weight is not None},
+    }
 
 
 @suite("offset_score")
@@ -63,7 +65,9 @@ def weighted_score(case: Inputs) -> dict[str, Any]:
         enable_quoted_vqv_duration_check=case["enable_quoted_vqv_duration_check"],
         negative_scores_offset=case["offset"],
     )
-    batch = CandidateBatch.from_records([{"tweet_id": 1, **case["candidate"], "phoenix_scores": case["scores"]}])
+    batch = CandidateBatch.from_records(
+        [{"tweet_id": 1, **case.get("candidate", {}), "phoenix_scores": case.get("scores", {})}]
+    )
     negative_sum, total_sum = query.params.weight_sums()
     return {
         "negative_sum": negative_sum,
@@ -81,22 +85,28 @@ def author_diversity(case: Inputs) -> dict[str, Any]:
 
 
 def factor_overrides(factors: Mapping[str, Any]) -> dict[str, Any]:
-    seconds, rest = divmod(factors["new_user_age_threshold_ms"], 1_000)
+    """The parameters behind the factors of a case; those that it leaves unset keep their defaults."""
+    names = {
+        "oon": "oon_weight_factor",
+        "topic_oon": "topic_oon_weight_factor",
+        "new_user_oon": "new_user_oon_weight_factor",
+        "new_user_min_following": "new_user_min_following",
+    }
+    found = {name: factors[key] for key, name in names.items() if factors.get(key) is not None}
+    threshold_ms = factors.get("new_user_age_threshold_ms")
+    if threshold_ms is None:
+        return found
+    seconds, rest = divmod(threshold_ms, 1_000)
     if rest:
         raise ValueError("NewUserAgeThresholdSecs is in whole seconds")
-    return {
-        "oon_weight_factor": factors["oon"],
-        "topic_oon_weight_factor": factors["topic_oon"],
-        "new_user_oon_weight_factor": factors["new_user_oon"],
-        "new_user_min_following": factors["new_user_min_following"],
-        "new_user_age_threshold_secs": seconds,
-    }
+    return found | {"new_user_age_threshold_secs": seconds}
 
 
 @suite("oon")
 def oon(case: Inputs) -> dict[str, Any]:
-    query = case.query(**factor_overrides(case["factors"]))
-    query.user_features.followed_user_ids = np.arange(case["followed_count"], dtype=np.uint64)
+    query = case.query(**factor_overrides(case.get("factors", {})))
+    if case["followed_count"] is not None:
+        query.user_features.followed_user_ids = np.arange(case["followed_count"], dtype=np.uint64)
     batch = CandidateBatch.from_records(
         {"tweet_id": row, "in_network": known, "score": score}
         for row, (known, score) in enumerate(zip(case["in_network"], case["scores"], strict=True))
@@ -107,22 +117,21 @@ def oon(case: Inputs) -> dict[str, Any]:
 
 @suite("ranking_scorer")
 def ranking_scorer(case: Inputs) -> dict[str, Any]:
-    params, viewer = case["params"], dict(case["query"])
-    followed, now_ms = viewer.pop("followed_count", 0), viewer.pop("now_ms", case.now_ms)
+    params, viewer = case.get("params", {}), dict(case.get("query", {}))
+    followed, now_ms = viewer.pop("followed_count", None), viewer.pop("now_ms", None)
     query = build_query(viewer)
-    query.request_time_ms = now_ms
-    query.user_features.followed_user_ids = np.arange(followed, dtype=np.uint64)
-    query.params = Params().override(
-        {
-            **weight_overrides(case["weights"]),
-            **factor_overrides(params),
-            "min_video_duration_ms": params["min_video_ms"],
-            "enable_quoted_vqv_duration_check": params["quoted_check"],
-            "negative_scores_offset": params["offset"],
-            "author_diversity_decay": params["decay"],
-            "author_diversity_floor": params["floor"],
-        }
-    )
+    query.request_time_ms = query.request_time_ms or (case.now_ms if now_ms is None else now_ms)
+    if followed is not None:
+        query.user_features.followed_user_ids = np.arange(followed, dtype=np.uint64)
+    names = {
+        "min_video_ms": "min_video_duration_ms",
+        "quoted_check": "enable_quoted_vqv_duration_check",
+        "offset": "negative_scores_offset",
+        "decay": "author_diversity_decay",
+        "floor": "author_diversity_floor",
+    }
+    own = {name: params[key] for key, name in names.items() if params.get(key) is not None}
+    query.params = Params().override({**weight_overrides(case["weights"]), **factor_overrides(params), **own})
     result = RankingScorer("reference").score(query, case.batch())
     return {
         "weighted": result.columns["weighted_score"].tolist(),
@@ -133,13 +142,15 @@ def ranking_scorer(case: Inputs) -> dict[str, Any]:
 
 @suite("phoenix_scores")
 def phoenix_scores(case: Inputs) -> dict[str, Any]:
-    table = case["log_probs"]
-    width = max((len(row) for row in table.values()), default=0)
+    answer = case.get("log_probs", {})
+    # A mapping, or pairs where an id comes twice.
+    table = [(key, row or ()) for key, row in (answer.items() if isinstance(answer, dict) else answer)]
+    width = max((len(row) for _, row in table), default=0)
     log_probs = np.full((len(table), width), np.nan)
-    for index, row in enumerate(table.values()):
-        log_probs[index, : len(row)] = row
-    prediction = Prediction(as_uint64([int(key) for key in table]), log_probs, np.empty((len(table), 0)))
-    batch = CandidateBatch.from_records([case["candidate"]])
+    for index, (_, row) in enumerate(table):
+        log_probs[index, : len(row)] = [np.nan if cell is None else cell for cell in row]
+    prediction = Prediction(as_uint64([int(key) for key, _ in table]), log_probs, np.empty((len(table), 0)))
+    batch = CandidateBatch.from_records([case.get("candidate", {})])
     values, found = prediction.probabilities(batch.original_id)
     return {"probs": values[0][~np.isnan(values[0])].tolist() if found[0] else None}
 
@@ -151,14 +162,19 @@ def phoenix_cluster(case: Inputs) -> dict[str, Any]:
         phoenix_ranker_new_user_history_threshold=case["threshold"],
         phoenix_ranker_new_user_inference_cluster_id=case["new_user_cluster"],
     )
-    query.decider = Decider(dict.fromkeys(case["deciders_on"], 1.0))
-    return {"cluster": resolve_ranker_cluster(query, case["history_length"] or 0)}
+    query.decider = decider(dict.fromkeys(case.get("deciders_on", ()), 1.0))
+    return {"cluster": resolve_ranker_cluster(query, case.get("history_length", 0))}
 
 
 @suite("vm_ranker_merge")
 def vm_ranker_merge(case: Inputs) -> dict[str, Any]:
-    answer = case["response"]
-    pairs = list(answer.items()) if isinstance(answer, dict) else [tuple(pair) for pair in answer]
+    answer = case.get("response", {})
+    # A mapping, or where an id comes twice pairs or records.
+    pairs = (
+        list(answer.items())
+        if isinstance(answer, dict)
+        else [(pair["tweet_id"], pair["score"]) if isinstance(pair, dict) else tuple(pair) for pair in answer]
+    )
     response = ValueModelResponse(
         as_uint64([int(key) for key, _ in pairs]), np.array([score for _, score in pairs], np.float64)
     )

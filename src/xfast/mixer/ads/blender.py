@@ -7,18 +7,20 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from xfast.mixer.clients import AdInfo
-from xfast.mixer.enums import BrandSafetyVerdict
+from xfast.mixer.enums import BrandSafetyRisk, BrandSafetyVerdict
 from xfast.mixer.items import FeedItem, ScoredPost
 from xfast.mixer.quirks import Quirks
 from xfast.pipeline import Metrics
 
-__all__ = ["AdsBlender", "Blend", "ads_spacing", "is_avoided", "plain_items"]
+__all__ = ["AdsBlender", "Blend", "ads_spacing", "is_avoided", "is_careful", "plain_items"]
 
 #: Distance of ads when theirs says nothing, and the smallest one accepted as a wish.
 DEFAULT_GAP = 3
 DEFAULT_MIN_GAP = 2
 #: How many ads' positions speak for the spacing.
 _SPACING_ADS = 4
+
+_CAREFUL = frozenset({BrandSafetyRisk.LOW.value, BrandSafetyRisk.IAS.value})
 
 Blend = list[ScoredPost | AdInfo]
 
@@ -40,6 +42,11 @@ def ads_spacing(insert_positions: Sequence[int]) -> tuple[int, int]:
 def is_avoided(post: ScoredPost) -> bool:
     """No ad stands beside a medium-risk post."""
     return post.brand_safety_verdict == BrandSafetyVerdict.MEDIUM_RISK
+
+
+def is_careful(ad: AdInfo) -> bool:
+    """Whether the ad asked for more than the usual safety: it does not stand beside low-risk posts."""
+    return ad.risk in _CAREFUL
 
 
 def plain_items(blend: Sequence[ScoredPost | AdInfo]) -> list[FeedItem]:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from xfast.mixer.ads.blender import AdsBlender, Blend, ads_spacing, is_avoided
+from xfast.mixer.ads.blender import AdsBlender, Blend, ads_spacing, is_avoided, is_careful
 from xfast.mixer.clients import AdInfo
-from xfast.mixer.enums import BrandSafetyRisk, BrandSafetyVerdict
+from xfast.mixer.enums import BrandSafetyVerdict
 from xfast.mixer.items import ScoredPost
 from xfast.pipeline import descending
 from xfast.text import KeywordMatcher
@@ -16,13 +16,6 @@ from xfast.text import KeywordMatcher
 __all__ = ["PartitionOrganic", "ad_drop_reason"]
 
 _BITS = 2**64 - 1
-#: Ads of these risks do not stand beside low-risk posts.
-_CAREFUL = frozenset({BrandSafetyRisk.LOW.value, BrandSafetyRisk.IAS.value})
-
-
-def is_careful(ad: AdInfo) -> bool:
-    """Whether the ad asked for more than the usual safety."""
-    return ad.risk in _CAREFUL
 
 
 def ad_drop_reason(ad: AdInfo, neighbours: Sequence[ScoredPost], *, unlabelled_is_low: bool = False) -> str | None:

@@ -243,33 +243,32 @@ cdef inline double set_or_zero(double value) noexcept nogil:
     return value if value == value else 0.0
 
 
-def weighted_sum(const double[:, ::1] heads, const double[::1] weights, Py_ssize_t first, const uint8_t[:] first_counts,
-                 Py_ssize_t second, const uint8_t[:] second_counts):
-    """Per row the sum of weight times value, and whether any value is set; NaN is an unset head and adds nothing.
+def weighted_sum(const double[:, ::1] heads, const double[::1] weights, Py_ssize_t first, const uint8_t[::1] first_counts,
+                 Py_ssize_t second, const uint8_t[::1] second_counts):
+    """Per row the sum of weight times value in the order of heads, and whether any value is set.
 
-    Heads ``first`` and ``second`` add only in rows where their mask is set.
+    NaN is an unset head and adds nothing; heads ``first`` and ``second`` weigh 0 in rows where their mask is not set.
     """
-    cdef Py_ssize_t rows = heads.shape[0], width = heads.shape[1], row = 0, at, lane
+    cdef Py_ssize_t rows = heads.shape[0], width = heads.shape[1], row = 0, at
     totals, known = np.zeros(rows, np.float64), np.zeros(rows, np.bool_)
     cdef double[::1] out = totals
     cdef uint8_t[::1] has = known.view(np.uint8)
-    cdef vector[double] plain
+    cdef const uint8_t *gate
+    cdef uint8_t[::1] always = np.ones(rows, np.uint8)
     cdef double a, b, c, d, weight
     cdef uint8_t ha, hb, hc, hd
     with nogil:
-        plain.resize(width)
-        for at in range(width):
-            plain[at] = 0.0 if at == first or at == second else weights[at]
         # Four rows at a time: one row alone waits for its own additions.
         while row + 4 <= rows:
             a = b = c = d = 0.0
             ha = hb = hc = hd = 0
             for at in range(width):
-                weight = plain[at]
-                a += weight * set_or_zero(heads[row, at])
-                b += weight * set_or_zero(heads[row + 1, at])
-                c += weight * set_or_zero(heads[row + 2, at])
-                d += weight * set_or_zero(heads[row + 3, at])
+                gate = &first_counts[row] if at == first else &second_counts[row] if at == second else &always[row]
+                weight = weights[at]
+                a += (weight if gate[0] else 0.0) * set_or_zero(heads[row, at])
+                b += (weight if gate[1] else 0.0) * set_or_zero(heads[row + 1, at])
+                c += (weight if gate[2] else 0.0) * set_or_zero(heads[row + 2, at])
+                d += (weight if gate[3] else 0.0) * set_or_zero(heads[row + 3, at])
                 ha |= heads[row, at] == heads[row, at]
                 hb |= heads[row + 1, at] == heads[row + 1, at]
                 hc |= heads[row + 2, at] == heads[row + 2, at]
@@ -279,12 +278,8 @@ def weighted_sum(const double[:, ::1] heads, const double[::1] weights, Py_ssize
             row += 4
         while row < rows:
             for at in range(width):
-                out[row] += plain[at] * set_or_zero(heads[row, at])
+                gate = &first_counts[row] if at == first else &second_counts[row] if at == second else &always[row]
+                out[row] += (weights[at] if gate[0] else 0.0) * set_or_zero(heads[row, at])
                 has[row] |= heads[row, at] == heads[row, at]
             row += 1
-        for row in range(rows):
-            if first_counts[row]:
-                out[row] += weights[first] * set_or_zero(heads[row, first])
-            if second_counts[row]:
-                out[row] += weights[second] * set_or_zero(heads[row, second])
     return totals, known

@@ -7,6 +7,7 @@ import numpy as np
 from xfast.mixer.candidates import CandidateBatch, optional_ids
 from xfast.mixer.clients import U64, PostsClient, SocialGraphClient, answer
 from xfast.mixer.query import ScoredPostsQuery
+from xfast.mixer.quirks import Quirks
 from xfast.pipeline import CacheStore, Column, Hydration, Hydrator, Mask, MemoryCache, NoCache, eager
 
 #: How long the video lookup may take before durations stay unset.
@@ -17,24 +18,40 @@ class QuoteHydrator(Hydrator[ScoredPostsQuery, CandidateBatch]):
     """Write ``quoted_tweet_id``, ``quoted_user_id``, ``quoted_author_blocks_viewer``, ``quoted_video_duration_ms``.
 
     Has its own cache by own id, which remembers "no quote" too; a failed lookup counts, and is cached, as no quote.
+    Off for cached posts in reference mode; fixed mode asks again whether the quoted authors block the viewer.
     """
 
-    def __init__(self, posts: PostsClient, graph: SocialGraphClient, cache: CacheStore | None = None) -> None:
+    def __init__(
+        self,
+        posts: PostsClient,
+        graph: SocialGraphClient,
+        cache: CacheStore | None = None,
+        *,
+        quirks: Quirks = "fixed",
+    ) -> None:
         self._posts = posts
         self._graph = graph
+        self.quirks = quirks
         self.cache: CacheStore = MemoryCache() if cache is None else cache
 
     def enable(self, query: ScoredPostsQuery) -> bool:
-        return not query.has_cached_posts
+        return self.quirks == "fixed" or not query.has_cached_posts
 
     @eager
     async def hydrate(self, query: ScoredPostsQuery, batch: CandidateBatch) -> Hydration:
+        if query.has_cached_posts:
+            known = batch.column("quoted_user_id")
+            before = batch.is_true("quoted_author_blocks_viewer")
+            blocks = await self._blocks(query, known.filled(0), known.mask(), before)
+            return Hydration({"quoted_author_blocks_viewer": Column(blocks)})
         quoted, users = await self._quotes(batch)
         has_quote = quoted != 0
         columns: dict[str, Column] = {
             "quoted_tweet_id": optional_ids(quoted),
             "quoted_user_id": optional_ids(users, has_quote),
-            "quoted_author_blocks_viewer": Column(await self._blocks(query, users, has_quote)),
+            "quoted_author_blocks_viewer": Column(
+                await self._blocks(query, users, has_quote, np.zeros(len(users), np.bool_))
+            ),
         }
         if query.params.enable_quoted_vqv_duration_check:
             columns["quoted_video_duration_ms"] = await self._durations(quoted, has_quote)
@@ -64,8 +81,9 @@ class QuoteHydrator(Hydrator[ScoredPostsQuery, CandidateBatch]):
                 self.metrics.count("QuoteHydrator.lookup", result="error", error=type(error).__name__)
             return np.zeros(len(post_ids), np.uint64), np.zeros(len(post_ids), np.uint64)
 
-    async def _blocks(self, query: ScoredPostsQuery, users: U64, has_quote: Mask) -> Mask:
-        blocks = np.zeros(len(users), np.bool_)
+    async def _blocks(self, query: ScoredPostsQuery, users: U64, has_quote: Mask, before: Mask) -> Mask:
+        """Which quoted authors block the viewer; what was known before where nobody answers."""
+        blocks = before.copy()
         if has_quote.any():
             try:
                 blocks[has_quote] = await answer(self._graph.blocked_by(query.user_id, users[has_quote]))

@@ -19,11 +19,11 @@ _HOUR = 60 * _MINUTE
 _AGE_BITS = (154, 155, 156, 157)
 _AGES = np.array([30 * _MINUTE, _HOUR, 6 * _HOUR, 12 * _HOUR])
 _OLD_BIT, _OLD = 158, 24 * _HOUR
-#: Classes of followers and of own videos, and where each one but the first begins.
+#: Classes of followers and of own videos, and where each one but the first begins: 10 s are still "up to 10 s".
 _FOLLOWER_BITS = (309, 310, 311, 312, 313, 314)
 _FOLLOWERS = np.array([100, 1_000, 10_000, 100_000, 1_000_000], np.uint32)
 _VIDEO_BITS = (151, 152, 153)
-_VIDEO = np.array([10_000, 60_000])
+_VIDEO = np.array([10_001, 60_001])
 #: (bit, number of served posts below which it is set).
 _SERVED = ((23, 3), (32, 1), (39, 20), (40, 10), (41, 5))
 

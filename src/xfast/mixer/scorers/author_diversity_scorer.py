@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from xfast.errors import ParameterError
 from xfast.mixer.candidates import CandidateBatch
 from xfast.mixer.filters._filters import group_ranks
 from xfast.mixer.query import ScoredPostsQuery
@@ -40,18 +39,10 @@ def diversity_multipliers(
     author_ids
         ``[N]`` uint64.
     decay, floor
-        Between 0 and 1.
+        Sensible between 0 and 1.
     seeds
         Author -> how many posts to count before the first row.
-
-    Raises
-    ------
-    ParameterError
-        ``decay`` or ``floor`` outside [0, 1].
     """
-    for name, value in (("decay", decay), ("floor", floor)):
-        if not 0 <= value <= 1:
-            raise ParameterError(f"{name} is {value}, must be between 0 and 1")
     ranks = _ranks(np.ascontiguousarray(scores, np.float64), author_ids)
     if not seeds:
         table = (1 - floor) * decay ** np.arange(int(ranks.max(initial=0)) + 1, dtype=np.float64) + floor

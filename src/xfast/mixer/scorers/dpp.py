@@ -25,7 +25,7 @@ def greedy_dpp(
     embeddings
         ``[N, D]``, any length; a zero vector is like nothing, so it has no marginal and is never chosen.
     theta
-        0 (only differences count) to 1 (only scores count).
+        0 (only differences count) to 1 (only scores count); others are moved to the nearer end.
     top_k
         How many to choose at most; stops early when nothing new is left.
 
@@ -36,17 +36,17 @@ def greedy_dpp(
     Raises
     ------
     ParameterError
-        ``theta`` outside [0, 1], or one embedding per score missing.
+        ``theta`` is NaN, or one embedding per score missing.
     """
-    if not 0 <= theta <= 1:
-        raise ParameterError(f"theta is {theta}, must be between 0 and 1")
+    if theta != theta:
+        raise ParameterError("theta is nan, must be a number")
     if len(scores) != len(embeddings):
         raise ParameterError(f"embeddings have {len(embeddings)} rows for {len(scores)} scores")
     count = len(scores)
     chosen: list[int] = []
     if count == 0 or top_k <= 0:
         return np.empty(0, np.int64)
-    theta = min(theta, _LARGEST_THETA)
+    theta = min(max(theta, 0.0), _LARGEST_THETA)
     lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
     unit = np.divide(embeddings, lengths, out=np.zeros(embeddings.shape, np.float64), where=lengths > 0)
     # A row's marginal is q^2 times its residual in the similarity kernel alone; with q kept as a logarithm even a theta

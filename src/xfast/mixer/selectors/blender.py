@@ -27,6 +27,15 @@ class Assembled:
     lost_ads: int
 
 
+def _give_way(feed: list[FeedItem], size: int) -> None:
+    """Take the last ads out of a feed that is too long, so that its cut costs no post its place."""
+    for index in range(len(feed) - 1, -1, -1):
+        if len(feed) <= size:
+            return
+        if isinstance(feed[index].item, AdInfo):
+            del feed[index]
+
+
 class BlenderSelector(Selector[ScoredPostsQuery, FeedItems]):
     """Blend by the configured ads blender, then insert prompts, the first suggestion module and the pushed post.
 
@@ -57,8 +66,9 @@ class BlenderSelector(Selector[ScoredPostsQuery, FeedItems]):
         if pushed:
             feed.insert(0, FeedItem(pushed[-1], 0))
         if self.quirks == "fixed":
+            _give_way(feed, params.for_you_max_result_size)
             feed = [item.at(position) for position, item in enumerate(feed)]
-        shown = FeedItems(blended)
+        shown = FeedItems(feed)
         return Assembled(feed, len(posts) - len(shown.of_type(ScoredPost)), len(ads) - len(shown.of_type(AdInfo)))
 
     def assemble(self, query: ScoredPostsQuery, batch: FeedItems) -> tuple[FeedItems, FeedItems]:

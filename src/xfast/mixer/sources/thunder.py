@@ -24,16 +24,21 @@ def thunder_ancestors(parents: npt.NDArray[np.int64], roots: npt.NDArray[np.int6
     Parameters
     ----------
     parents, roots
-        Signed ids; 0 and negative ones mean none.
+        Signed ids; negative ones mean none.
     """
-    is_reply = parents > 0
+    is_reply = parents >= 0
     if not is_reply.any():
         return empty_lists(len(parents))
-    has_root = is_reply & (roots > 0) & (roots != parents)
+    has_root = is_reply & (roots >= 0) & (roots != parents)
     pairs = np.stack([parents, roots], axis=1)
     offsets = np.zeros(len(parents) + 1, np.int64)
     np.cumsum(is_reply.astype(np.int64) + has_root, out=offsets[1:])
     return Ragged(as_uint64(pairs[np.stack([is_reply, has_root], axis=1)]), offsets)
+
+
+def _known(ids: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Ids of a message, in which 0 is no id."""
+    return np.where(ids > 0, ids, -1)
 
 
 class ThunderSource(Source[ScoredPostsQuery, CandidateBatch]):
@@ -86,7 +91,7 @@ class ThunderSource(Source[ScoredPostsQuery, CandidateBatch]):
                 "author_id": authors,
                 "in_reply_to_tweet_id": Column(as_uint64(parents), is_reply),
                 "retweeted_tweet_id": Column(as_uint64(posts.source_post_ids), posts.source_post_ids > 0),
-                "ancestors": thunder_ancestors(parents, posts.conversation_ids),
+                "ancestors": thunder_ancestors(_known(parents), _known(posts.conversation_ids)),
                 "served_type": np.full(len(parents), int(served), np.uint8),
             },
             length=len(parents),
