@@ -150,7 +150,10 @@ void soften(const float* scores, std::size_t padded, std::size_t keys, float fac
   };
   const auto weight_of = [&](std::size_t j) {
     const Vec by = block.key_scale == nullptr ? splat(factor) : load(block.key_scale + j) * factor;
-    return logit_weight(load(scores + j), by);
+    if constexpr (std::is_same_v<T, float>)
+      return logit_weight(load(scores + j), by);
+    else
+      return coarse_logit_weight(load(scores + j), by);
   };
   std::size_t j = 0;
   for (; j + kLanes <= keys; j += kLanes) {
@@ -189,6 +192,7 @@ void attend_in(const Stack& stack, const ContextCache& cache, std::size_t layer,
   const std::size_t head_pad = dim.head_pad(), ldq = dim.query_width() + 2 * dim.kv_width(), ldo = dim.query_width();
   const std::size_t group = dim.query_heads / dim.kv_heads;
   const float factor = logit_factor(stack.attention_multiplier);
+  const float weight_factor = std::is_same_v<T, float> ? factor : coarse_logit_factor(stack.attention_multiplier);
   Buffers& b = buffers();
   const std::size_t lds = spread_stride<float>(round_up(std::min(keys, kKeyBlock), kColumns));
   float* scores = Buffers::grow(b.scores, rows * lds + kLanes);
@@ -219,7 +223,7 @@ void attend_in(const Stack& stack, const ContextCache& cache, std::size_t layer,
         }
         for (std::size_t r = 0; r < rows; ++r) {
           const std::size_t seen = sight_of(r).keys;
-          soften(scores + r * lds, padded, seen > first ? std::min(seen - first, count) : 0, factor, block,
+          soften(scores + r * lds, padded, seen > first ? std::min(seen - first, count) : 0, weight_factor, block,
                  weights + r * lds, totals[r]);
         }
         multiply(weights, lds, rows, block.values, mixed, ldo, first > 0);

@@ -128,10 +128,12 @@ void finish_layer(const Stack& stack, const Layer& layer, const float* attended,
   add_normed(projected, layer.norm[1].data(), rows, dim.emb, emb, x);
   rms_norm(x, layer.norm[2].data(), rows, dim.emb, emb, hidden);
   linear(layer.gated, hidden, emb, rows, gated, 2 * ffn, 0);
+  const bool coarse = layer.down.precision != Precision::float32;
   for (std::size_t r = 0; r < rows; ++r)
     for (std::size_t j = 0; j < ffn; j += kLanes) {
       const float* gate = gated + r * 2 * ffn + j / kColumns * 2 * kColumns + j % kColumns;
-      store(activated + r * ffn + j, gated_gelu(load(gate), load(gate + kColumns)));
+      const Vec x = load(gate), by = load(gate + kColumns);
+      store(activated + r * ffn + j, coarse ? coarse_gated_gelu(x, by) : gated_gelu(x, by));
     }
   linear(layer.down, activated, ffn, rows, projected, emb, 0);
   add_normed(projected, layer.norm[3].data(), rows, dim.emb, emb, x);
@@ -236,10 +238,28 @@ void logit_weight_all(float* x, std::size_t count, float multiplier) {
   elementwise(x, count, [factor](Vec v) { return logit_weight(v, factor); });
 }
 
+void coarse_logit_weight_all(float* x, std::size_t count, float multiplier) {
+  const Vec factor = splat(coarse_logit_factor(multiplier));
+  elementwise(x, count, [factor](Vec v) { return coarse_logit_weight(v, factor); });
+}
+void coarse_gelu_all(float* x, std::size_t count) {
+  elementwise(x, count, [](Vec v) { return coarse_gated_gelu(v, splat(1.0f)); });
+}
+
 }  // namespace
 
 extern const Kernels kKernels;
-const Kernels kKernels = {linear,   context,     candidates, rms_norm, exp_all,
-                          tanh_all, sigmoid_all, gelu_all,   silu_all, logit_weight_all};
+const Kernels kKernels = {linear,
+                          context,
+                          candidates,
+                          rms_norm,
+                          exp_all,
+                          tanh_all,
+                          sigmoid_all,
+                          gelu_all,
+                          silu_all,
+                          logit_weight_all,
+                          coarse_logit_weight_all,
+                          coarse_gelu_all};
 
 }  // namespace xfast::phoenix::XFAST_ISA_NS

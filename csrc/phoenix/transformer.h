@@ -59,6 +59,10 @@ struct Kernels {
   void (*gelu)(float* x, std::size_t count);
   void (*silu)(float* x, std::size_t count);
   void (*logit_weight)(float* dots, std::size_t count, float multiplier);  // e^(soft-capped logit)
+
+  // The same where bfloat16 or int8 follows: what attention and the gate use in those precisions.
+  void (*coarse_logit_weight)(float* dots, std::size_t count, float multiplier);
+  void (*coarse_gelu)(float* x, std::size_t count);
 };
 
 // The kernels of an instruction set; one that this processor lacks is refused (std::invalid_argument).

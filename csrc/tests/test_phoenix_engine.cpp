@@ -45,8 +45,11 @@ void check_elementary(const Kernels& run) {
   };
   const auto exps = apply(run.exp), tanhs = apply(run.tanh), sigmoids = apply(run.sigmoid), gelus = apply(run.gelu),
              silus = apply(run.silu);
-  std::vector<float> weights = xs;
+  const auto coarse_gelus = apply(run.coarse_gelu);
+  std::vector<float> weights = xs, coarse_weights = xs;
   run.logit_weight(weights.data(), weights.size(), 1.0f);
+  for (float& x : coarse_weights) x *= 3;  // to where the cap has set in
+  run.coarse_logit_weight(coarse_weights.data(), coarse_weights.size(), 1.0f);
   for (std::size_t i = 0; i < xs.size(); ++i) {
     const double x = xs[i], e = std::exp(x);
     if (std::fabs(x) < 87) check_near(exps[i], e, 2.5e-7 * e, "exp");
@@ -54,9 +57,12 @@ void check_elementary(const Kernels& run) {
     check_near(sigmoids[i], 1 / (1 + std::exp(-x)), 3e-7, "sigmoid");
     const double logit = 30 * std::tanh(x / 30), weight = std::exp(logit);
     check_near(weights[i], weight, (2.5e-7 + 2e-7 * std::fabs(logit)) * weight, "logit weight");
+    const double coarse = std::exp(30 * std::tanh(x / 10));
+    check_near(coarse_weights[i], coarse, (std::fabs(x) < 50 ? 8e-4 : 1.7e-3) * coarse, "coarse logit weight");
     check_near(silus[i], x / (1 + std::exp(-x)), 4e-7 * std::max(1.0, std::fabs(x)), "silu");
     const double u = std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x);
     check_near(gelus[i], 0.5 * x * (1 + std::tanh(u)), 5e-7 * std::max(1.0, std::fabs(x)), "gelu");
+    check_near(coarse_gelus[i], 0.5 * x * (1 + std::tanh(u)), 2e-5 * std::fabs(x) + 1e-7, "coarse gelu");
   }
 }
 
