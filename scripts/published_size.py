@@ -82,6 +82,16 @@ def forget(folder: Path) -> None:
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
+def read_rate(path: Path) -> float:
+    """MB per second of reading a file in pieces of 1 MB, after it was dropped from the page cache."""
+    forget(path.parent)
+    buffer, total, started = bytearray(1 << 20), 0, time.perf_counter()
+    with path.open("rb", buffering=0) as file:
+        while size := file.readinto(buffer):
+            total += size
+    return total / (time.perf_counter() - started) / 1e6
+
+
 def rank(artifacts: Path, *options: str) -> tuple[dict[str, Any], float, float, float]:
     """Run `xfast rank`; returns its answer, wall clock and CPU seconds, and the largest resident MB."""
     with tempfile.TemporaryFile() as out, Path(os.devnull).open("w") as log:
@@ -109,6 +119,13 @@ def same(one: dict[str, Any], other: dict[str, Any]) -> str:
 def measure(folder: Path, runs: int) -> None:
     """Print the table."""
     expected, *_ = rank(folder / "files", "--engine", "xla")
+    corpus = folder / "files" / "sports_corpus.npz"
+    rates = [read_rate(corpus) for _ in range(3)]
+    floor = corpus.stat().st_size / 1e6 / max(rates)
+    print(
+        f"disk {min(rates):,.0f} to {max(rates):,.0f} MB/s: the corpus alone, {corpus.stat().st_size / 1e6:.0f} MB, "
+        f"takes {floor:.2f} s"
+    )
     print(f"{'files':<14}{'page cache':<12}{'wall s':>8}{'CPU s':>8}{'MB':>7}  against engine=xla")
     for name in ("files", "files.zip", "deflated.zip"):
         if not (folder / name).exists():

@@ -86,29 +86,40 @@ TowerSpec spec_of(const nb::dict& d) {
   return spec;
 }
 
-ContextInput context_input(const TowerSpec& spec, bool user_valid, const In<float, 2>& user, const In<float, 3>& posts,
-                           const In<float, 3>& authors, const In<std::int32_t, 1>& positions,
-                           const In<float, 2>& actions, const In<std::int32_t, 1>& surface, const In<float, 1>& dwell,
-                           const std::optional<In<float, 1>>& ip_sum) {
+// History tokens: posts, authors, positions (the user's first), actions, surface, dwell.
+using History =
+    std::tuple<In<float, 3>, In<float, 3>, In<std::int32_t, 1>, In<float, 2>, In<std::int32_t, 1>, In<float, 1>>;
+// Whether there is a user, the user's rows, and the sum of the rows of IP addresses.
+using User = std::tuple<bool, In<float, 2>, std::optional<In<float, 1>>>;
+
+ContextInput history_input(const TowerSpec& spec, const History& history) {
+  const auto& [posts, authors, positions, actions, surface, dwell] = history;
   const std::size_t n = posts.shape(0), emb = spec.dim.emb;
-  expect(user.shape(0) == spec.user_hashes && user.shape(1) == emb, "user_embeddings has the wrong shape");
   expect(posts.shape(1) == spec.item_hashes && posts.shape(2) == emb, "post_embeddings has the wrong shape");
   expect(authors.shape(0) == n && authors.shape(1) == spec.author_hashes && authors.shape(2) == emb,
          "author_embeddings has the wrong shape");
   expect(positions.shape(0) == n + 1, "positions has the wrong length");
   expect(actions.shape(0) == n && actions.shape(1) == spec.actions, "actions has the wrong shape");
   expect(surface.shape(0) == n && dwell.shape(0) == n, "product_surface or dwell has the wrong length");
-  expect(!ip_sum || ip_sum->shape(0) == emb, "ip_sum has the wrong length");
   ContextInput in;
   in.tokens = n;
-  in.user_valid = user_valid;
-  in.user_embeddings = user.data();
   in.post_embeddings = posts.data();
   in.author_embeddings = authors.data();
   in.positions = positions.data();
   in.actions = actions.data();
   in.surface = surface.data();
   in.dwell = dwell.data();
+  return in;
+}
+
+ContextInput context_input(const TowerSpec& spec, const User& user, const History& history) {
+  const auto& [valid, embeddings, ip_sum] = user;
+  const std::size_t emb = spec.dim.emb;
+  expect(embeddings.shape(0) == spec.user_hashes && embeddings.shape(1) == emb, "user_embeddings has the wrong shape");
+  expect(!ip_sum || ip_sum->shape(0) == emb, "ip_sum has the wrong length");
+  ContextInput in = history_input(spec, history);
+  in.user_valid = valid;
+  in.user_embeddings = embeddings.data();
   in.ip_sum = ip_sum ? ip_sum->data() : nullptr;
   return in;
 }
@@ -130,28 +141,20 @@ Workers crew(std::size_t threads) {
   return Workers{threads};
 }
 
-std::shared_ptr<ContextCache> encode(const Ranker& ranker, bool user_valid, In<float, 2> user, In<float, 3> posts,
-                                     In<float, 3> authors, In<std::int32_t, 1> positions, In<float, 2> actions,
-                                     In<std::int32_t, 1> surface, In<float, 1> dwell,
-                                     std::optional<In<float, 1>> ip_sum, std::size_t threads) {
-  const ContextInput in =
-      context_input(ranker.tower->spec(), user_valid, user, posts, authors, positions, actions, surface, dwell, ip_sum);
+std::shared_ptr<ContextCache> encode(const Ranker& ranker, const User& user, const History& history,
+                                     std::size_t threads) {
+  const ContextInput in = context_input(ranker.tower->spec(), user, history);
   const Workers workers = crew(threads);
   nb::gil_scoped_release release;
   return ranker.tower->encode(in, workers);
 }
 
-std::shared_ptr<ContextCache> append(const Ranker& ranker, const ContextCache& context, In<float, 3> posts,
-                                     In<float, 3> authors, In<std::int32_t, 1> positions, In<float, 2> actions,
-                                     In<std::int32_t, 1> surface, In<float, 1> dwell, std::size_t threads) {
-  const RankerTower& tower = *ranker.tower;
-  const std::size_t nobody[] = {tower.spec().user_hashes, tower.spec().dim.emb};
-  const In<float, 2> user(nullptr, 2, nobody);
-  const ContextInput in =
-      context_input(tower.spec(), false, user, posts, authors, positions, actions, surface, dwell, std::nullopt);
+std::shared_ptr<ContextCache> append(const Ranker& ranker, const ContextCache& context, const History& history,
+                                     std::size_t threads) {
+  const ContextInput in = history_input(ranker.tower->spec(), history);
   const Workers workers = crew(threads);
   nb::gil_scoped_release release;
-  return tower.append(context, in, workers);
+  return ranker.tower->append(context, in, workers);
 }
 
 using KeysValues = nb::ndarray<nb::numpy, float, nb::ndim<4>>;
@@ -223,11 +226,9 @@ std::vector<Scores> score(const Ranker& ranker, const std::vector<std::shared_pt
   return scores;
 }
 
-std::tuple<Out1, float> encode_user(const RetrievalTower& tower, bool user_valid, In<float, 2> user, In<float, 3> posts,
-                                    In<float, 3> authors, In<std::int32_t, 1> positions, In<float, 2> actions,
-                                    In<std::int32_t, 1> surface, In<float, 1> dwell, std::size_t threads) {
-  const ContextInput in =
-      context_input(tower.spec(), user_valid, user, posts, authors, positions, actions, surface, dwell, std::nullopt);
+std::tuple<Out1, float> encode_user(const RetrievalTower& tower, const User& user, const History& history,
+                                    std::size_t threads) {
+  const ContextInput in = context_input(tower.spec(), user, history);
   const Workers workers = crew(threads);
   auto vector = room(tower.spec().dim.emb);
   float length = 0;
@@ -268,10 +269,8 @@ NB_MODULE(_engine, m) {
       .def(
           "context_bytes", [](const Ranker& r, std::size_t room) { return ffi::context_bytes(*r.tower, room); },
           "room"_a)
-      .def("encode", &encode, "user_valid"_a, "user_embeddings"_a, "post_embeddings"_a, "author_embeddings"_a,
-           "positions"_a, "actions"_a, "product_surface"_a, "dwell"_a, "ip_sum"_a.none(), "threads"_a)
-      .def("append", &append, "context"_a, "post_embeddings"_a, "author_embeddings"_a, "positions"_a, "actions"_a,
-           "product_surface"_a, "dwell"_a, "threads"_a)
+      .def("encode", &encode, "user"_a, "history"_a, "threads"_a)
+      .def("append", &append, "context"_a, "history"_a, "threads"_a)
       .def("restore", &restore, "keys"_a, "values"_a)
       .def("score", &score, "contexts"_a, "candidates"_a, "threads"_a);
   ffi::add_handlers(m);
@@ -284,7 +283,6 @@ NB_MODULE(_engine, m) {
           },
           "params"_a, "spec"_a, "linear_projection"_a)
       .def_prop_ro("weight_bytes", &RetrievalTower::weight_bytes)
-      .def("encode", &encode_user, "user_valid"_a, "user_embeddings"_a, "post_embeddings"_a, "author_embeddings"_a,
-           "positions"_a, "actions"_a, "product_surface"_a, "dwell"_a, "threads"_a)
+      .def("encode", &encode_user, "user"_a, "history"_a, "threads"_a)
       .def("encode_candidates", &encode_candidates, "post_embeddings"_a, "author_embeddings"_a, "threads"_a);
 }

@@ -142,20 +142,38 @@ xla_ffi::Error score(xla_ffi::ThreadPool pool, std::int64_t ranker, std::int64_t
   });
 }
 
-// The history slots of a batch of viewers.
+template <class T>
+T argument(const xla_ffi::RemainingArgs& args, std::size_t index) {
+  const xla_ffi::ErrorOr<T> value = args.get<T>(index);
+  if (value.has_error()) throw std::invalid_argument(value.error().message());
+  return *value;
+}
+
+// The history slots of a batch of viewers: what `encode` and `append` take last.
 struct History {
   F32 posts, authors;
   Flags valid;
-  S32 positions;  // of the slots
+  S32 positions;  // those of `before` tokens, then of the slots
   F32 actions;
   S32 surface;
   F32 dwell;
-  std::size_t viewers, slots;
+  std::size_t before, viewers = 0, slots = 0;
 
-  void check(const TowerSpec& spec, std::size_t positions_before) const {
+  History(const xla_ffi::RemainingArgs& args, const TowerSpec& spec, std::size_t tokens_before)
+      : posts(argument<F32>(args, 0)),
+        authors(argument<F32>(args, 1)),
+        valid(argument<Flags>(args, 2)),
+        positions(argument<S32>(args, 3)),
+        actions(argument<F32>(args, 4)),
+        surface(argument<S32>(args, 5)),
+        dwell(argument<F32>(args, 6)),
+        before(tokens_before) {
+    expect(valid.dimensions().size() == 2, "valid is no matrix");
+    viewers = static_cast<std::size_t>(valid.dimensions()[0]);
+    slots = static_cast<std::size_t>(valid.dimensions()[1]);
     expect_shape(posts, {viewers, slots, spec.item_hashes, spec.dim.emb}, "post_embeddings");
     expect_shape(authors, {viewers, slots, spec.author_hashes, spec.dim.emb}, "author_embeddings");
-    expect_shape(positions, {viewers, positions_before + slots}, "positions");
+    expect_shape(positions, {viewers, before + slots}, "positions");
     expect_shape(actions, {viewers, slots, spec.actions}, "actions");
     expect_shape(surface, {viewers, slots}, "product_surface");
     expect_shape(dwell, {viewers, slots}, "dwell");
@@ -167,10 +185,10 @@ struct Compact {
   std::vector<float> posts, authors, actions, dwell;
   std::vector<std::int32_t> positions, surface;
 
-  Compact(const TowerSpec& spec, const History& h, std::size_t viewer, std::size_t positions_before) {
-    const std::size_t stride = positions_before + h.slots;
+  Compact(const TowerSpec& spec, const History& h, std::size_t viewer) {
+    const std::size_t stride = h.before + h.slots;
     const std::int32_t* place = h.positions.typed_data() + viewer * stride;
-    positions.push_back(positions_before > 0 ? place[0] : 0);
+    positions.push_back(h.before > 0 ? place[0] : 0);
     const auto take = [&](auto& to, const auto* from, std::size_t width, std::size_t slot) {
       const auto* row = from + (viewer * h.slots + slot) * width;
       to.insert(to.end(), row, row + width);
@@ -182,7 +200,7 @@ struct Compact {
       take(actions, h.actions.typed_data(), spec.actions, s);
       take(surface, h.surface.typed_data(), 1, s);
       take(dwell, h.dwell.typed_data(), 1, s);
-      positions.push_back(place[positions_before + s]);
+      positions.push_back(place[h.before + s]);
     }
   }
 
@@ -200,17 +218,13 @@ struct Compact {
 };
 
 xla_ffi::Error encode(xla_ffi::ThreadPool pool, std::int64_t ranker, std::int64_t threads, std::int64_t room, F32 user,
-                      Flags user_valid, F32 posts, F32 authors, Flags valid, S32 positions, F32 actions, S32 surface,
-                      F32 dwell, F32 ip_sum, xla_ffi::ResultBuffer<xla_ffi::U8> contexts) {
+                      Flags user_valid, F32 ip_sum, xla_ffi::RemainingArgs slots,
+                      xla_ffi::ResultBuffer<xla_ffi::U8> contexts) {
   return guarded([&] {
     const auto tower = find(ranker);
     const TowerSpec& spec = tower->spec();
-    expect(valid.dimensions().size() == 2, "valid is no matrix");
-    const auto viewers = static_cast<std::size_t>(valid.dimensions()[0]);
-    const History history = {posts,     authors, valid,
-                             positions, actions, surface,
-                             dwell,     viewers, static_cast<std::size_t>(valid.dimensions()[1])};
-    history.check(spec, 1);
+    const History history(slots, spec, 1);
+    const std::size_t viewers = history.viewers;
     const std::size_t bytes = context_bytes(*tower, static_cast<std::size_t>(room));
     expect_shape(user, {viewers, spec.user_hashes, spec.dim.emb}, "user_embeddings");
     expect_shape(user_valid, {viewers}, "user_valid");
@@ -219,7 +233,7 @@ xla_ffi::Error encode(xla_ffi::ThreadPool pool, std::int64_t ranker, std::int64_
     if (with_ip) expect_shape(ip_sum, {viewers, spec.dim.emb}, "ip_sum");
     const Workers workers = workers_of(pool, threads);
     for (std::size_t v = 0; v < viewers; ++v) {
-      const Compact compact(spec, history, v, 1);
+      const Compact compact(spec, history, v);
       ContextInput in = compact.input();
       in.user_valid = user_valid.typed_data()[v];
       in.user_embeddings = user.typed_data() + v * spec.user_hashes * spec.dim.emb;
@@ -234,20 +248,16 @@ xla_ffi::Error encode(xla_ffi::ThreadPool pool, std::int64_t ranker, std::int64_
   });
 }
 
-xla_ffi::Error append(xla_ffi::ThreadPool pool, std::int64_t ranker, std::int64_t threads, Bytes contexts, F32 posts,
-                      F32 authors, Flags valid, S32 positions, F32 actions, S32 surface, F32 dwell,
-                      xla_ffi::ResultBuffer<xla_ffi::U8> grown) {
+xla_ffi::Error append(xla_ffi::ThreadPool pool, std::int64_t ranker, std::int64_t threads, Bytes contexts,
+                      xla_ffi::RemainingArgs slots, xla_ffi::ResultBuffer<xla_ffi::U8> grown) {
   return guarded([&] {
     const auto tower = find(ranker);
     const TowerSpec& spec = tower->spec();
     expect(spec.causal, "context_attention is 'bidirectional', must be 'causal' to append");
-    expect(contexts.dimensions().size() == 2 && valid.dimensions().size() == 2, "contexts or valid is no matrix");
-    const auto viewers = static_cast<std::size_t>(valid.dimensions()[0]);
+    const History history(slots, spec, 0);
+    const std::size_t viewers = history.viewers;
+    expect(contexts.dimensions().size() == 2, "contexts is no matrix");
     const auto bytes = static_cast<std::size_t>(contexts.dimensions()[1]);
-    const History history = {posts,     authors, valid,
-                             positions, actions, surface,
-                             dwell,     viewers, static_cast<std::size_t>(valid.dimensions()[1])};
-    history.check(spec, 0);
     expect_shape(contexts, {viewers, bytes}, "contexts");
     expect_shape(*grown, {viewers, bytes}, "contexts");
     // XLA gives the very same memory where the old contexts are donated.
@@ -259,7 +269,7 @@ xla_ffi::Error append(xla_ffi::ThreadPool pool, std::int64_t ranker, std::int64_
       ContextCache cache = open(*tower, context, bytes);
       Header header;
       std::memcpy(&header, context, sizeof header);
-      const Compact compact(spec, history, v, 0);
+      const Compact compact(spec, history, v);
       const ContextInput in = compact.input();
       expect(cache.tokens + in.tokens <= header.room, "contexts has no room for these tokens");
       tower->encode_into(in, workers, cache.tokens, cache);
@@ -268,52 +278,31 @@ xla_ffi::Error append(xla_ffi::ThreadPool pool, std::int64_t ranker, std::int64_
   });
 }
 
+auto bind() {
+  return xla_ffi::Ffi::Bind().Ctx<xla_ffi::ThreadPool>().Attr<std::int64_t>("ranker").Attr<std::int64_t>("threads");
+}
+
 XLA_FFI_DEFINE_HANDLER(kScore, score,
-                       xla_ffi::Ffi::Bind()
-                           .Ctx<xla_ffi::ThreadPool>()
-                           .Attr<std::int64_t>("ranker")
-                           .Attr<std::int64_t>("threads")
-                           .Arg<Bytes>()
-                           .Arg<F32>()
-                           .Arg<F32>()
-                           .Arg<Flags>()
-                           .Arg<S32>()
-                           .Arg<S32>()
-                           .Arg<S32>()
-                           .Ret<F32>()
-                           .Ret<F32>()
-                           .Ret<F32>());
+                       bind()
+                           .Arg<Bytes>()  // contexts
+                           .Arg<F32>()    // posts
+                           .Arg<F32>()    // authors
+                           .Arg<Flags>()  // valid
+                           .Arg<S32>()    // positions
+                           .Arg<S32>()    // surface
+                           .Arg<S32>()    // age
+                           .Ret<F32>()    // logits
+                           .Ret<F32>()    // probabilities
+                           .Ret<F32>());  // continuous
 XLA_FFI_DEFINE_HANDLER(kEncode, encode,
-                       xla_ffi::Ffi::Bind()
-                           .Ctx<xla_ffi::ThreadPool>()
-                           .Attr<std::int64_t>("ranker")
-                           .Attr<std::int64_t>("threads")
+                       bind()
                            .Attr<std::int64_t>("room")
-                           .Arg<F32>()
-                           .Arg<Flags>()
-                           .Arg<F32>()
-                           .Arg<F32>()
-                           .Arg<Flags>()
-                           .Arg<S32>()
-                           .Arg<F32>()
-                           .Arg<S32>()
-                           .Arg<F32>()
-                           .Arg<F32>()
+                           .Arg<F32>()    // user
+                           .Arg<Flags>()  // user_valid
+                           .Arg<F32>()    // ip_sum
+                           .RemainingArgs()
                            .Ret<Bytes>());
-XLA_FFI_DEFINE_HANDLER(kAppend, append,
-                       xla_ffi::Ffi::Bind()
-                           .Ctx<xla_ffi::ThreadPool>()
-                           .Attr<std::int64_t>("ranker")
-                           .Attr<std::int64_t>("threads")
-                           .Arg<Bytes>()
-                           .Arg<F32>()
-                           .Arg<F32>()
-                           .Arg<Flags>()
-                           .Arg<S32>()
-                           .Arg<F32>()
-                           .Arg<S32>()
-                           .Arg<F32>()
-                           .Ret<Bytes>());
+XLA_FFI_DEFINE_HANDLER(kAppend, append, bind().Arg<Bytes>().RemainingArgs().Ret<Bytes>());
 
 }  // namespace
 

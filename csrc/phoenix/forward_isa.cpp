@@ -150,8 +150,9 @@ void context(const Stack& stack, float* x, const Rotation* rotation, ContextCach
   // Tiles alone need nothing of the rows behind them where attention is causal: a layer is one pass then. Otherwise
   // everybody's keys come first.
   const bool one_pass = stack.causal && !shared;
-  const std::size_t share = round_up((fresh + 2 * workers.threads - 1) / (2 * workers.threads), kRows);
-  const std::size_t tile = shared ? std::min<std::size_t>(kTileRows, share) : kTileRows;
+  // Later tiles see more keys where attention is causal: with two tiles or more, a thread can take a short and a long
+  // one.
+  const std::size_t tile = shared ? even_tile(fresh, workers.threads, 2, kTileRows) : kTileRows;
   const std::size_t tiles = (fresh + tile - 1) / tile;
   Aligned<float> queries(one_pass ? 0 : fresh * width);
   const Workers alone;

@@ -281,12 +281,12 @@ std::vector<Rotation> Tower::tokens(const ContextInput& input, const Workers& wo
       for (std::size_t i = 0; i < dim.emb; ++i) x[i] += input.ip_sum[i];
   }
   float* history = x.data() + first * emb;
-  const std::size_t tiles = (input.tokens + kScoreTile - 1) / kScoreTile;
   const Workers alone;
-  const bool shared = input.tokens * history_.rows * emb > kShareProjection;
-  (shared ? workers : alone).loop(tiles, [&](std::size_t tile) {
-    const std::size_t from = tile * kScoreTile;
-    history_tokens(input, from, std::min(kScoreTile, input.tokens - from), history + from * emb);
+  const Workers& crew = input.tokens * history_.rows * emb > kShareProjection ? workers : alone;
+  const std::size_t tile = even_tile(input.tokens, crew.threads, 1, kScoreTile);
+  crew.loop((input.tokens + tile - 1) / tile, [&](std::size_t i) {
+    const std::size_t from = i * tile;
+    history_tokens(input, from, std::min(tile, input.tokens - from), history + from * emb);
   });
   return rotations(input.positions + 1 - first, count, angles);
 }
@@ -370,9 +370,7 @@ void RankerTower::score_tile(const ScoreList& list, std::size_t first, std::size
 void RankerTower::score(std::span<const ScoreList> lists, const Workers& workers) const {
   std::size_t total = 0;
   for (const ScoreList& list : lists) total += list.input.count;
-  // Tiles small enough that every thread gets one; a tile's size changes no result.
-  const std::size_t share = (total + workers.threads - 1) / std::max<std::size_t>(workers.threads, 1);
-  const std::size_t tile = std::clamp(round_up(share, 4), std::size_t{4}, kScoreTile);
+  const std::size_t tile = even_tile(total, workers.threads, 1, kScoreTile);
   struct Task {
     const ScoreList* list;
     std::size_t first;

@@ -2,6 +2,7 @@
 // per instruction set (forward_isa.cpp). Shapes and order of operations: spec PHOENIX §3.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -12,6 +13,15 @@
 #include "phoenix/packed.h"
 
 namespace xfast::phoenix {
+
+// Rows of a task (at most `most`) such that all threads get the same number of tasks, at least `each`, as nearly as
+// tasks of a multiple of four rows allow. A task's size changes no result.
+inline std::size_t even_tile(std::size_t rows, std::size_t threads, std::size_t each, std::size_t most) {
+  const auto over = [](std::size_t n, std::size_t parts) { return (n + parts - 1) / parts; };
+  const std::size_t share = over(rows, std::max<std::size_t>(threads, 1));
+  return std::clamp(round_up(over(share, std::max({each, over(share, most), std::size_t{1}})), 4), std::size_t{4},
+                    most);
+}
 
 struct Layer {
   PackedMatrix qkv;    // [emb, query | key | value], every head padded to head_pad

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import mmap
 import pickle
 import shutil
 import subprocess
@@ -20,7 +21,7 @@ from xfast.errors import ArtifactError, ParameterError
 from xfast.phoenix import Artifacts, Corpus, Retriever, Tower, load_artifacts, load_corpus, save_artifacts
 from xfast.phoenix.artifacts import EmbeddingTables, load_sequence
 from xfast.phoenix.layout import LOG_TEMPERATURE
-from xfast.phoenix.npz import write_npz
+from xfast.phoenix.npz import read_ahead, write_npz
 
 
 def _model(rng: np.random.Generator) -> dict[str, Any]:
@@ -529,3 +530,26 @@ ContextFeatures.build(artifacts.ranker, artifacts.example_sequence)
 sys.exit("jax" in sys.modules)
 """
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_read_ahead_asks_for_the_pages_of_the_rows(tmp_path: Path) -> None:
+    asked: list[tuple[int, int]] = []
+
+    class Watched(mmap.mmap):
+        def madvise(self, option: int, start: int = 0, length: int = 0) -> None:
+            assert option == mmap.MADV_WILLNEED and start % mmap.PAGESIZE == 0
+            asked.append((start, start + length))
+            super().madvise(option, start, length)
+
+    width, rows, lead = 300, 200, 1000  # rows that cross pages, behind a header
+    (tmp_path / "table").write_bytes(bytes(lead) + np.arange(rows * width, dtype=np.float32).tobytes())
+    with (tmp_path / "table").open("rb") as file:
+        view = Watched(file.fileno(), 0, access=mmap.ACCESS_READ)
+    table = np.frombuffer(view, np.float32, rows * width, lead).reshape(rows, width)
+    read_ahead(table, np.array([[0, 199], [17, 17]], np.int32))
+    assert len(asked) == 3
+    for row, (start, end) in zip((0, 17, 199), asked, strict=True):
+        begin = lead + row * width * 4
+        assert begin - mmap.PAGESIZE < start <= begin and end == begin + width * 4
+    read_ahead(np.array(table), np.array([1], np.int32))
+    assert len(asked) == 3  # memory needs no disk

@@ -4,6 +4,13 @@ from typing import Any
 from numpy import bool_, float32, int32
 from numpy.typing import NDArray
 
+# Whether there is a user, the user's rows, the sum of the rows of IP addresses.
+_User = tuple[bool, NDArray[float32], NDArray[float32] | None]
+# Posts, authors, positions (the user's first), actions, surface, dwell.
+_History = tuple[NDArray[float32], NDArray[float32], NDArray[int32], NDArray[float32], NDArray[int32], NDArray[float32]]
+# Posts, authors, valid, positions, surface, age bucket.
+_Candidates = tuple[NDArray[float32], NDArray[float32], NDArray[bool_], NDArray[int32], NDArray[int32], NDArray[int32]]
+
 ffi_handlers: dict[str, Any]
 
 class Context:
@@ -20,37 +27,13 @@ class RankerTower:
     @property
     def number(self) -> int: ...
     def context_bytes(self, room: int) -> int: ...
-    def encode(
-        self,
-        user_valid: bool,
-        user_embeddings: NDArray[float32],
-        post_embeddings: NDArray[float32],
-        author_embeddings: NDArray[float32],
-        positions: NDArray[int32],
-        actions: NDArray[float32],
-        product_surface: NDArray[int32],
-        dwell: NDArray[float32],
-        ip_sum: NDArray[float32] | None,
-        threads: int,
-    ) -> Context: ...
-    def append(
-        self,
-        context: Context,
-        post_embeddings: NDArray[float32],
-        author_embeddings: NDArray[float32],
-        positions: NDArray[int32],
-        actions: NDArray[float32],
-        product_surface: NDArray[int32],
-        dwell: NDArray[float32],
-        threads: int,
-    ) -> Context: ...
+    def encode(self, user: _User, history: _History, threads: int) -> Context: ...
+    def append(self, context: Context, history: _History, threads: int) -> Context: ...
     def restore(self, keys: NDArray[float32], values: NDArray[float32]) -> Context: ...
     def score(
         self,
         contexts: Sequence[Context],
-        candidates: Sequence[
-            tuple[NDArray[float32], NDArray[float32], NDArray[bool_], NDArray[int32], NDArray[int32], NDArray[int32]]
-        ],
+        candidates: Sequence[_Candidates],
         threads: int,
     ) -> list[tuple[NDArray[float32], NDArray[float32], NDArray[float32]]]: ...
 
@@ -58,18 +41,7 @@ class RetrievalTower:
     def __init__(self, params: dict[str, NDArray[float32]], spec: dict[str, Any], linear_projection: bool) -> None: ...
     @property
     def weight_bytes(self) -> int: ...
-    def encode(
-        self,
-        user_valid: bool,
-        user_embeddings: NDArray[float32],
-        post_embeddings: NDArray[float32],
-        author_embeddings: NDArray[float32],
-        positions: NDArray[int32],
-        actions: NDArray[float32],
-        product_surface: NDArray[int32],
-        dwell: NDArray[float32],
-        threads: int,
-    ) -> tuple[NDArray[float32], float]: ...
+    def encode(self, user: _User, history: _History, threads: int) -> tuple[NDArray[float32], float]: ...
     def encode_candidates(
         self, post_embeddings: NDArray[float32], author_embeddings: NDArray[float32], threads: int
     ) -> NDArray[float32]: ...

@@ -22,9 +22,9 @@ from xfast.errors import ArtifactError, ConfigurationError, ParameterError
 from xfast.ids import as_uint64
 from xfast.phoenix.config import PhoenixConfig
 from xfast.phoenix.features import Engagements
-from xfast.phoenix.hashing import Kind
+from xfast.phoenix.hashing import Kind, rows_of
 from xfast.phoenix.layout import LOG_TEMPERATURE, TowerName, param_shapes
-from xfast.phoenix.npz import Region, as_float32, float_view, native_order, read_npz, write_npz
+from xfast.phoenix.npz import Region, as_float32, float_view, native_order, read_ahead, read_npz, write_npz
 from xfast.phoenix.quantization import Int8Matrix, StoredParams, stored_arrays, take_int8
 
 __all__ = [
@@ -61,6 +61,11 @@ class EmbeddingTables:
         taken[rows == 0] = 0
         return taken
 
+    def read_ahead(self, kind: Kind, rows: npt.NDArray[np.int32]) -> None:
+        """Have the system fetch these rows of a mapped table, because :meth:`gather` will take them soon."""
+        table: Array | Int8Matrix = getattr(self, kind)
+        read_ahead(table.values if isinstance(table, Int8Matrix) else table, rows)
+
 
 @dataclass(frozen=True, eq=False)
 class Tower:
@@ -78,6 +83,10 @@ class Tower:
             table = getattr(self.tables, kind)
             wanted = (getattr(self.config, f"{kind}_vocab_size"), self.config.emb_size)
             _check_shape(file, f"{kind}_embeddings", table.shape, wanted)
+
+    def read_ahead(self, kind: Kind, ids: npt.NDArray[np.uint64]) -> None:
+        """Have the system fetch the table rows of these ids, for a process that has just begun."""
+        self.tables.read_ahead(kind, rows_of(ids, kind, self.config))
 
     def override(self, overrides: Mapping[str, Any] | None) -> Tower:
         """The tower under a changed configuration (:meth:`PhoenixConfig.replace`); shapes are checked again."""

@@ -59,6 +59,13 @@ def _array(shape: tuple[int, ...], dtype: Any) -> Any:
     return jax.ShapeDtypeStruct(shape, dtype)  # type: ignore[no-untyped-call]
 
 
+def _history(context: ContextInputs, positions: Array) -> tuple[Array, ...]:
+    return (
+        context.post_embeddings, context.author_embeddings, context.valid, positions, context.actions,
+        context.product_surface, context.dwell,
+    )  # fmt: skip
+
+
 def encode(ranker: Ranker, context: ContextInputs, positions: Array, *, room: int | None = None) -> Array:
     """Encode a batch of viewers.
 
@@ -89,8 +96,7 @@ def encode(ranker: Ranker, context: ContextInputs, positions: Array, *, room: in
     ip = jnp.zeros((batch, 0), jnp.float32) if context.ip_embeddings is None else context.ip_embeddings.sum(axis=1)
     call: Any = jax.ffi.ffi_call("xfast_phoenix_encode", _array((batch, engine.jit_context_bytes(room)), jnp.uint8))
     contexts: Array = call(
-        context.user_embeddings, context.user_valid, context.post_embeddings, context.author_embeddings, context.valid,
-        positions, context.actions, context.product_surface, context.dwell, ip, **_attributes(engine, room=room),
+        context.user_embeddings, context.user_valid, ip, *_history(context, positions), **_attributes(engine, room=room)
     )  # fmt: skip
     return contexts
 
@@ -103,10 +109,7 @@ def append(ranker: Ranker, contexts: Array, tokens: ContextInputs, positions: Ar
     context without enough room left is an error of the computation.
     """
     call: Any = jax.ffi.ffi_call("xfast_phoenix_append", _array(contexts.shape, jnp.uint8), input_output_aliases={0: 0})
-    grown: Array = call(
-        contexts, tokens.post_embeddings, tokens.author_embeddings, tokens.valid, positions, tokens.actions,
-        tokens.product_surface, tokens.dwell, **_attributes(_native(ranker)),
-    )  # fmt: skip
+    grown: Array = call(contexts, *_history(tokens, positions), **_attributes(_native(ranker)))
     return grown
 
 

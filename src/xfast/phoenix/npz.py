@@ -29,7 +29,7 @@ from numpy.lib import format as npy
 
 from xfast.errors import ArtifactError
 
-__all__ = ["Region", "as_float32", "float_view", "native_order", "read_npz", "write_npz"]
+__all__ = ["Region", "as_float32", "float_view", "native_order", "read_ahead", "read_npz", "write_npz"]
 
 Array = npt.NDArray[Any]
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
@@ -206,6 +206,23 @@ def _map_array(region: Region, label: str, *, scattered: bool) -> Array:
         view.madvise(mmap.MADV_RANDOM)  # hashed rows: reading ahead would fetch pages that nobody asked for
     flat: Array = np.frombuffer(view, dtype, count, at - page)
     return flat.reshape(shape, order="F" if fortran else "C")
+
+
+def read_ahead(array: Array, rows: npt.NDArray[np.integer[Any]]) -> None:
+    """Ask the system for rows of a mapped array, all at once; touching them one by one waits for the disk each time.
+
+    Nothing happens for an array that is in memory, or where the system knows no such advice.
+    """
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    view = base.obj if isinstance(base, memoryview) else base
+    if not isinstance(view, mmap.mmap) or not array.flags.c_contiguous or not hasattr(mmap, "MADV_WILLNEED"):
+        return
+    width = array.strides[0]
+    begins = array.ctypes.data - np.frombuffer(view, np.uint8).ctypes.data + np.unique(rows).astype(np.int64) * width
+    for begin, end in zip((begins & -mmap.PAGESIZE).tolist(), (begins + width).tolist(), strict=True):
+        view.madvise(mmap.MADV_WILLNEED, begin, end - begin)
 
 
 def _load_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, label: str) -> Array:

@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from xfast.actions import Vocabulary
 from xfast.errors import ArtifactError, ParameterError
-from xfast.phoenix.artifacts import Artifacts, Corpus, topic_text
+from xfast.phoenix.artifacts import Artifacts, Corpus, Tower, topic_text
 from xfast.phoenix.features import Candidates, Engagements
 from xfast.phoenix.ranker import Ranker, Scores
-from xfast.phoenix.retriever import Retriever
+from xfast.phoenix.retriever import Hits, Retriever
 
 __all__ = ["WEIGHTS", "PipelineResult", "format_table", "run_pipeline", "topic_labels", "weighted_scores"]
 
@@ -80,6 +80,11 @@ def topic_labels(corpus: Corpus, rows: npt.NDArray[np.int64]) -> list[str]:
     return [topic_text(topic) for topic in corpus.topics[rows]]
 
 
+def _read_ahead(tower: Tower, posts: Engagements | Hits) -> None:
+    tower.read_ahead("item", posts.post_ids)
+    tower.read_ahead("author", posts.author_ids)
+
+
 def run_pipeline(
     artifacts: Artifacts,
     *,
@@ -117,12 +122,15 @@ def run_pipeline(
     if corpus is None:
         corpus = artifacts.corpus
     shape = artifacts.retrieval.config
+    for tower in (artifacts.retrieval, artifacts.ranker):
+        _read_ahead(tower, engagements)
     progress("encoding the viewer")
     retriever = Retriever(artifacts.retrieval, corpus, engine=engine, precision=precision)
     user = retriever.encode(engagements)
     progress(f"searching {len(corpus):,} posts")
     hits = retriever.search(user, top_k)
     progress(f"ranking {len(hits):,} posts")
+    _read_ahead(artifacts.ranker, hits)
     lengths = {key: getattr(shape, key) for key in ("history_seq_len", "candidate_seq_len")}
     ranker = Ranker(artifacts.ranker, engine=engine, precision=precision, config_overrides=lengths)
     slots = np.arange(len(hits), dtype=np.int32) % shape.candidate_seq_len

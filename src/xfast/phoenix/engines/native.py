@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["NativeRanker", "NativeRetrieval"]
 
 F32 = npt.NDArray[np.float32]
+I32 = npt.NDArray[np.int32]
 _DWELL_COLUMN = 1
 
 
@@ -66,22 +67,22 @@ def _params(tower: Tower) -> dict[str, F32]:
     return {key: np.ascontiguousarray(value, np.float32) for key, value in tower.params.items()}
 
 
-def _context_arguments(context: ContextFeatures) -> dict[str, Any]:
-    """What the engine takes of a viewer; it works on valid tokens only."""
-    kept = slice(None) if context.valid.all() else context.valid
+def _history(context: ContextFeatures) -> tuple[F32, F32, I32, F32, I32, F32]:
+    """What the engine takes of a viewer's history; it works on valid tokens only."""
+    kept: Any = slice(None)
     positions = context.positions
     if not context.valid.all():
-        positions = np.concatenate([positions[:1], positions[1:][context.valid]])
-    return {
-        "user_valid": context.user_valid,
-        "user_embeddings": context.user_embeddings,
-        "post_embeddings": context.post_embeddings[kept],
-        "author_embeddings": context.author_embeddings[kept],
-        "positions": positions,
-        "actions": context.actions[kept],
-        "product_surface": context.product_surface[kept],
-        "dwell": context.dwell[kept],
-    }
+        kept = context.valid
+        positions = np.concatenate([positions[:1], positions[1:][kept]])
+    return (
+        context.post_embeddings[kept], context.author_embeddings[kept], positions, context.actions[kept],
+        context.product_surface[kept], context.dwell[kept],
+    )  # fmt: skip
+
+
+def _user(context: ContextFeatures) -> tuple[bool, F32, F32 | None]:
+    ip_sum = None if context.ip_embeddings is None else context.ip_embeddings.sum(axis=0)
+    return context.user_valid, context.user_embeddings, ip_sum
 
 
 class NativeRanker:
@@ -126,17 +127,14 @@ class NativeRanker:
 
     def encode(self, context: ContextFeatures) -> _engine.Context:
         """Keys and values of the valid tokens."""
-        ip_sum = None if context.ip_embeddings is None else context.ip_embeddings.sum(axis=0)
-        return self._model.encode(**_context_arguments(context), ip_sum=ip_sum, threads=self.threads)
+        return self._model.encode(_user(context), _history(context), self.threads)
 
     def append(self, encoded: _engine.Context, tokens: ContextFeatures) -> _engine.Context:
         """A context with valid history ``tokens`` behind its own; bit-equal to encoding everything (causal only).
 
         The user of ``tokens`` is not looked at.
         """
-        arguments = _context_arguments(tokens)
-        del arguments["user_valid"], arguments["user_embeddings"]
-        return self._model.append(encoded, **arguments, threads=self.threads)
+        return self._model.append(encoded, _history(tokens), self.threads)
 
     def keys_values(self, encoded: _engine.Context) -> tuple[F32, F32]:
         """Keys (rotated) and values, each [layers, kv_heads, tokens, head]; exact whatever the cache holds."""
@@ -187,7 +185,7 @@ class NativeRetrieval:
 
     def encode(self, context: ContextFeatures) -> tuple[F32, float]:
         """User vector [D] and its length before normalising."""
-        return self._model.encode(**_context_arguments(context), threads=self._threads)
+        return self._model.encode((context.user_valid, context.user_embeddings, None), _history(context), self._threads)
 
     def encode_candidates(self, post_embeddings: F32, author_embeddings: F32) -> F32:
         """Candidate vectors [C, D]."""
