@@ -33,7 +33,7 @@ from xfast.events import (
     SubscriptionLevel,
 )
 from xfast.feed import Feed, PromotedItem, PromptItem, PushedItem, SuggestionsItem
-from xfast.mixer.clients import AdInfo
+from xfast.mixer.clients import AdInfo, IpLocation
 from xfast.mixer.embedded import Campaign, MemorySink
 from xfast.mixer.embedded.simple import DeclaredGender, TextPrompt
 from xfast.phoenix import Ranker, save_artifacts
@@ -245,6 +245,31 @@ def test_own_collaborators_take_the_places(make_town: Make) -> None:
     assert result.query.user_inferred_gender == "female" and result.query.ip_location is None
     with pytest.raises(ConfigurationError, match=r"unknown collaborator adds, did you mean ads\?"):
         make_town(collaborators={"adds": Index()})
+
+
+def test_where_a_request_comes_from_reaches_a_model_that_reads_it(make_town: Make) -> None:
+    config = tiny_config(num_ip_hashes=1, num_actions=49, num_continuous_actions=8, product_surface_vocab_size=16)
+
+    class Locator:
+        def locate(self, ip_address: str) -> IpLocation:
+            assert ip_address == "192.0.2.1"
+            return IpLocation("PT", np.full((1, config.emb_size), 0.7, np.float32))
+
+    town = make_town(collaborators={"ranker": _Local(Ranker(random_tower(config))), "ip": Locator()})
+    strangers(town)
+    plain = {"EnableVMRanker": False}
+    nowhere, there = town.shown(params=plain), town.shown(params=plain, ip_address="192.0.2.1")
+    assert sorted(nowhere) == sorted(there) and nowhere != there
+    assert town.shown(params={**plain, "EnableIpFeature": False}, ip_address="192.0.2.1") == nowhere
+
+
+def test_what_viewers_declared_decides_about_ads(make_town: Make) -> None:
+    town = make_town(campaigns=[Campaign(post_id=900, author_id=800, text="Guten Tag", countries=("DE",))])
+    for post in strangers(town):
+        town.tell(*(Label(name, LabelCategory.BRAND, post_id=post) for name in ("GROK_SFA", "PTOS_REVIEWED")))
+    town.tell(Profile(7, "anna", country_code="DE"), Profile(8, "bob", country_code="FR"))
+    kinds = {user: {item.kind for item in town.feed.for_you(user).timeline} for user in (7, 8, 9)}
+    assert {user for user, shown in kinds.items() if "promoted" in shown} == {7}
 
 
 def test_nothing_is_inferred_about_people(town: Town) -> None:

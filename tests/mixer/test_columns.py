@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xfast.errors import DataError
-from xfast.mixer._columns import distinct, last_rows, present
+from xfast.mixer._columns import by_score, distinct, last_rows, present
 from xfast.mixer.candidates import CandidateBatch
 from xfast.mixer.clients import Prediction
 from xfast.mixer.enums import VisibilityReason
@@ -32,6 +33,19 @@ def test_distinct_keeps_the_order_of_first_sight(ids: list[int]) -> None:
     unique, inverse = distinct(u64(ids))
     assert unique.tolist() == list(dict.fromkeys(ids))
     assert [unique[place] for place in inverse] == ids
+
+
+@given(
+    st.lists(
+        st.one_of(st.floats(allow_nan=False), st.sampled_from([0.0, -0.0, 1.0, -1.0, 5e-324, math.inf, -math.inf])),
+        max_size=300,
+    )
+)
+def test_by_score_is_the_stable_order(scores: list[float]) -> None:
+    expected = sorted(range(len(scores)), key=lambda row: -scores[row])
+    assert by_score(np.array(scores, np.float64)).tolist() == expected
+    # Every second row: a column may be a view.
+    assert by_score(np.repeat(np.array(scores, np.float64), 2)[::2]).tolist() == expected
 
 
 @given(IDS, IDS)

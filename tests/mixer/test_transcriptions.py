@@ -21,7 +21,7 @@ from xfast.mixer.enums import BrandSafetyVerdict as Verdict
 from xfast.mixer.enums import SafetyLabelType
 from xfast.mixer.filters import TopicIdsFilter
 from xfast.mixer.heads import HEADS
-from xfast.mixer.hydrators.tweet_type_metrics import tweet_type_bits
+from xfast.mixer.hydrators.tweet_type_metrics import tweet_type_flags
 from xfast.mixer.items import ScoredPost
 from xfast.mixer.params import CONTINUOUS_WEIGHTS, NEGATIVE_WEIGHTS, POSITIVE_WEIGHTS, Params
 from xfast.mixer.query import ScoredPostsQuery, UserFeatures
@@ -342,8 +342,8 @@ def test_tweet_type(
         "score": score, "in_network": inside,
     }  # fmt: skip
     query = ScoredPostsQuery(user_id=1, request_time_ms=NOW_MS, served_ids=np.arange(served, dtype=np.uint64))
-    got = tweet_type_bits(query, CandidateBatch.from_records([record]))
-    assert {bit for bit, mask in got.items() if mask[0]} == bits
+    got = tweet_type_flags(query, CandidateBatch.from_records([record]))
+    assert set(np.flatnonzero(got[0]).tolist()) == bits
 
 
 @given(st.integers(1, 7), st.integers(1, 8), st.sampled_from([0.0, 0.3, 0.65, 0.9]), st.integers(0, 1_000))

@@ -169,7 +169,6 @@ class Params:
     min_posts_for_ads: int = switch(5, "MinPostsForAds", low=0, ours=True)
     author_diversity_session_half_life_secs: int = switch(1800, "AuthorDiversitySessionHalfLifeSecs", low=0, ours=True)
     fallback_max_results: int = switch(200, "FallbackMaxResults", low=0, ours=True)
-    fallback_min_candidates: int = switch(50, "FallbackMinCandidates", low=0, ours=True)
     max_scored_candidates: int = switch(2800, "MaxScoredCandidates", low=1, ours=True)
 
     def __post_init__(self) -> None:

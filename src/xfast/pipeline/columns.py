@@ -116,7 +116,7 @@ class Ragged:
 
     def lengths(self) -> npt.NDArray[np.int64]:
         """Number of values per row."""
-        return np.diff(self.offsets)
+        return self.offsets[1:] - self.offsets[:-1]
 
     def mask(self) -> Mask:
         """The validity mask as an array."""

@@ -271,9 +271,13 @@ class Selector(Component[Q], Generic[Q, B]):
         """How many to select; ``None``: all."""
         return None
 
+    def order(self, scores: npt.NDArray[Any]) -> Indices:
+        """Rows by score, best first."""
+        return descending(scores)
+
     def select(self, query: Q, batch: B) -> Selection:
         """Split the batch into selected rows, best first, and the rest."""
-        order = descending(self.scores(query, batch))
+        order = self.order(self.scores(query, batch))
         size = self.size(query)
         return Selection(order, order[:0]) if size is None else Selection(order[:size], order[size:])
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xfast.errors import DataError
-from xfast.pipeline.components import Batch, FilterResult, Hydration, Selection, Selector, descending
+from xfast.pipeline.components import Batch, FilterResult, Hydration, Selection, Selector
 from xfast.pipeline.execution import Call, Outcome, run_concurrently
 from xfast.pipeline.request import Request, Slot
 
@@ -171,13 +171,13 @@ class Stages(Generic[Q, B]):
     def _note_order(self, request: Request[Q, B], slot: Slot, batch: B, rows: Rows, before: Rows) -> Rows:
         """Trace the order that the selector would give now, where a scorer changed it; returns that order."""
         for each in self._slots["Selector"]:
-            ask = each.component.scores  # type: ignore[attr-defined]
-            if getattr(ask, "__func__", None) is Selector.scores:
+            selector: Any = each.component
+            if type(selector).scores is Selector.scores:
                 continue  # it makes items, or orders in a way of its own
-            scores = request.guarded(each, ask, request.query, batch)
+            scores = request.guarded(each, selector.scores, request.query, batch)
             if scores is None:
                 continue
-            after: Rows = rows[descending(scores)]
+            after: Rows = rows[selector.order(scores)]
             if not np.array_equal(after, before):
                 assert request.trace is not None
                 request.trace.order(slot.name, after)

@@ -16,7 +16,7 @@ from xfast.mixer.candidates import CandidateBatch
 from xfast.mixer.enums import pascal_case
 from xfast.mixer.hydrators.following_replied_users import replied_users
 from xfast.mixer.hydrators.mutual_follow_jaccard import signature_jaccard
-from xfast.mixer.hydrators.tweet_type_metrics import tweet_type_bits, tweet_type_bytes
+from xfast.mixer.hydrators.tweet_type_metrics import tweet_type_bytes, tweet_type_flags
 from xfast.mixer.hydrators.vf import apply_visibility, plan_visibility
 from xfast.mixer.query_hydrators.served_history import recently_served_ids, who_to_follow_eligible
 from xfast.mixer.side_effects.redis_post_candidate_cache import cache_selection
@@ -66,11 +66,8 @@ def type_bits(case: Inputs) -> dict[str, Any]:
     query = case.query()
     query.served_ids = np.arange(case["served_ids_len"], dtype=np.uint64)
     batch = CandidateBatch.from_records([case.get("candidate", {})])
-    bits = tweet_type_bits(query, batch)
-    return {
-        "bits": sorted(bit for bit, mask in bits.items() if mask[0]),
-        "bytes_hex": tweet_type_bytes(bits, 1)[0].hex(),
-    }
+    flags = tweet_type_flags(query, batch)
+    return {"bits": np.flatnonzero(flags[0]).tolist(), "bytes_hex": tweet_type_bytes(flags)[0].hex()}
 
 
 @suite("cache_selection")

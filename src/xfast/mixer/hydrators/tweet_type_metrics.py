@@ -11,64 +11,61 @@ from xfast.mixer.candidates import CandidateBatch
 from xfast.mixer.query import ScoredPostsQuery
 from xfast.pipeline import Column, Hydration, Hydrator
 
-__all__ = ["TweetTypeMetricsHydrator", "tweet_type_bits", "tweet_type_bytes"]
+__all__ = ["TweetTypeMetricsHydrator", "tweet_type_bytes", "tweet_type_flags"]
 
 _MINUTE = 60_000
 _HOUR = 60 * _MINUTE
-#: Cumulative age bits and the largest age of each; between 12 and 24 hours none is set (HOME_MIXER §6).
-_AGE_BITS = (154, 155, 156, 157)
+#: The first of the cumulative age bits and the largest age of each; from 12 to 24 hours none is set (HOME_MIXER §6).
+_AGE_BIT = 154
 _AGES = np.array([30 * _MINUTE, _HOUR, 6 * _HOUR, 12 * _HOUR])
 _OLD_BIT, _OLD = 158, 24 * _HOUR
-#: Classes of followers and of own videos, and where each one but the first begins: 10 s are still "up to 10 s".
-_FOLLOWER_BITS = (309, 310, 311, 312, 313, 314)
+#: The first bits of the classes of followers and of own videos, and where each class but the first begins: 10 s are
+#: still "up to 10 s".
+_FOLLOWER_BIT, _BITS = 309, 315
 _FOLLOWERS = np.array([100, 1_000, 10_000, 100_000, 1_000_000], np.uint32)
-_VIDEO_BITS = (151, 152, 153)
+_VIDEO_BIT = 151
 _VIDEO = np.array([10_001, 60_001])
 #: (bit, number of served posts below which it is set).
 _SERVED = ((23, 3), (32, 1), (39, 20), (40, 10), (41, 5))
 
-Mask = npt.NDArray[np.bool_]
+Flags = npt.NDArray[np.bool_]
 
 
-def _classes(values: npt.NDArray[Any], known: Mask, edges: npt.NDArray[Any], bits: tuple[int, ...]) -> dict[int, Mask]:
-    """Bit -> posts whose value lies in its class; a value on an edge belongs to the class above."""
-    place = np.where(known, np.searchsorted(edges, values, side="right"), -1)
-    return {bit: place == index for index, bit in enumerate(bits)}
-
-
-def tweet_type_bits(query: ScoredPostsQuery, batch: CandidateBatch) -> dict[int, Mask]:
-    """Bit number -> mask of the posts that have it."""
-    has_video = batch.is_set("min_video_duration_ms")
+def tweet_type_flags(query: ScoredPostsQuery, batch: CandidateBatch) -> Flags:
+    """Which bits each post has: ``[N, 315]``."""
+    flags = np.zeros((len(batch), _BITS), np.bool_)
+    served = len(query.served_ids)
+    flags[:, [0, *(bit for bit, below in _SERVED if served < below)]] = True
+    flags[:, 1] = batch.is_set("retweeted_tweet_id")
+    flags[:, 2] = batch.is_set("in_reply_to_tweet_id")
+    flags[:, 5] = has_video = batch.is_set("min_video_duration_ms")
+    flags[:, 10] = batch.is_set("subscription_author_id")
+    flags[:, 37] = batch.ragged("ancestors").lengths() > 0
     score = batch.column("score")
+    flags[:, 38] = score.mask() & (score.values != 0)
+    flags[:, 80] = ~batch.is_false("in_network")
+    _classify(flags, batch.values("min_video_duration_ms"), has_video, _VIDEO, _VIDEO_BIT)
     ages, known = batch.ages_ms(query.request_time_ms)
-    followers = batch.values("author_followers_count").astype(np.uint32)
-    young = known & (ages <= _AGES[:, np.newaxis])
-    served = np.repeat([[len(query.served_ids) < below] for _, below in _SERVED], len(batch), axis=1)
-    return {
-        0: np.ones(len(batch), np.bool_),
-        1: batch.is_set("retweeted_tweet_id"),
-        2: batch.is_set("in_reply_to_tweet_id"),
-        5: has_video,
-        10: batch.is_set("subscription_author_id"),
-        37: batch.ragged("ancestors").lengths() > 0,
-        38: score.mask() & (score.values != 0),
-        80: ~batch.is_false("in_network"),
-        _OLD_BIT: known & (ages >= _OLD),
-        **dict(zip(_AGE_BITS, young, strict=True)),
-        **{bit: mask for (bit, _), mask in zip(_SERVED, served, strict=True)},
-        **_classes(batch.values("min_video_duration_ms"), has_video, _VIDEO, _VIDEO_BITS),
-        **_classes(followers, batch.is_set("author_followers_count"), _FOLLOWERS, _FOLLOWER_BITS),
-    }
+    flags[:, _AGE_BIT : _AGE_BIT + len(_AGES)] = known[:, np.newaxis] & (ages[:, np.newaxis] <= _AGES)
+    flags[:, _OLD_BIT] = known & (ages >= _OLD)
+    followers = batch.values("author_followers_count").view(np.uint32)
+    _classify(flags, followers, batch.is_set("author_followers_count"), _FOLLOWERS, _FOLLOWER_BIT)
+    return flags
 
 
-def tweet_type_bytes(bits: dict[int, Mask], length: int) -> npt.NDArray[np.object_]:
+def _classify(flags: Flags, values: npt.NDArray[Any], known: Flags, edges: npt.NDArray[Any], first_bit: int) -> None:
+    """Set the bit of each known value's class; a value on an edge belongs to the class above."""
+    rows = np.flatnonzero(known)
+    flags[rows, first_bit + np.searchsorted(edges, values[rows], side="right")] = True
+
+
+def tweet_type_bytes(flags: Flags) -> npt.NDArray[np.object_]:
     """Per post the bytes in which bit ``i`` is bit ``i % 8`` of byte ``i // 8``, as long as the last bit needs."""
-    flags = np.zeros((length, max(bits, default=0) + 1), np.bool_)
-    for bit, mask in bits.items():
-        flags[:, bit] = mask
-    out = np.empty(length, np.object_)
-    for row, packed in enumerate(np.packbits(flags, axis=1, bitorder="little")):
-        out[row] = packed.tobytes().rstrip(b"\0")
+    packed = np.packbits(flags, axis=1, bitorder="little")
+    width, everything = packed.shape[1], packed.tobytes()
+    out = np.empty(len(flags), np.object_)
+    for row in range(len(flags)):
+        out[row] = everything[row * width : (row + 1) * width].rstrip(b"\0")
     return out
 
 
@@ -76,4 +73,4 @@ class TweetTypeMetricsHydrator(Hydrator[ScoredPostsQuery, CandidateBatch]):
     """Write ``tweet_type_metrics``."""
 
     def hydrate(self, query: ScoredPostsQuery, batch: CandidateBatch) -> Hydration:
-        return Hydration({"tweet_type_metrics": Column(tweet_type_bytes(tweet_type_bits(query, batch), len(batch)))})
+        return Hydration({"tweet_type_metrics": Column(tweet_type_bytes(tweet_type_flags(query, batch)))})

@@ -33,14 +33,22 @@ def plan_visibility(batch: CandidateBatch) -> VisibilityPlan:
     Home: in-network posts and every retweeted post, as they come. Recommendations: all other posts, all ancestors and
     all quoted posts, sorted and unique.
     """
-    outside = ~batch.is_true("in_network")
-    retweeted = batch.is_set("retweeted_tweet_id")
-    # Two cells per post, its own id and the retweeted one, read row by row.
-    pairs = np.stack([batch.tweet_id, batch.values("retweeted_tweet_id")], axis=1)
-    home: list[int] = pairs[np.stack([~outside, retweeted], axis=1)].tolist()
-    quoted = batch.values("quoted_tweet_id")[batch.is_set("quoted_tweet_id")]
-    others = np.concatenate([batch.tweet_id[outside], batch.ragged("ancestors").values, quoted])
-    return VisibilityPlan(home, sorted(set(others.tolist())))
+    home: list[int] = []
+    others: list[int] = batch.ragged("ancestors").values.tolist()
+    retweeted, quoted = batch.column("retweeted_tweet_id"), batch.column("quoted_tweet_id")
+    # A few dozen posts: loops over lists cost less than NumPy's calls.
+    for post, inside, original, is_retweet in zip(
+        batch.tweet_id.tolist(),
+        batch.is_true("in_network").tolist(),
+        retweeted.values.tolist(),
+        retweeted.mask().tolist(),
+        strict=True,
+    ):
+        (home if inside else others).append(post)
+        if is_retweet:
+            home.append(original)
+    others += quoted.values[quoted.mask()].tolist()
+    return VisibilityPlan(home, sorted(set(others)))
 
 
 def apply_visibility(
