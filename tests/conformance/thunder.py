@@ -84,11 +84,11 @@ class Replay:
 
     def step(self, step: dict[str, Any]) -> None:
         operations: dict[str, tuple[Callable[[dict[str, Any]], None], set[str]]] = {
-            "create": (self.create, {"now", "posts"}),
-            "delete": (self.delete, {"deletes", "now"}),
-            "feed": (self.feed, {"now", "messages"}),
-            "trim": (self.trim, {"now", "expect_trimmed"}),
-            "finalize": (self.finalize, {"now"}),
+            "create": (self.create, {"posts"}),
+            "delete": (self.delete, {"deletes"}),
+            "feed": (self.feed, {"messages"}),
+            "trim": (self.trim, {"expect_trimmed"}),
+            "finalize": (self.finalize, set()),
             "clear": (lambda _: self.store.clear(), set()),
             "get": (self.get, {"request", "expect"}),
             "stats": (self.stats, {"expect"}),
@@ -96,10 +96,10 @@ class Replay:
         if step["op"] not in operations:
             raise UnknownKey(f"operation {step['op']!r}")
         run, keys = operations[step["op"]]
-        known(step, {"op", "note", *keys}, step["op"])
-        if "now" in step:
+        known(step, {"op", "note", "now", *keys}, step["op"])
+        if step.get("now") is not None:
             self.clock.time = step["now"]
-        run(step)
+        run({**step, "now": self.clock.time})
 
     def create(self, step: dict[str, Any]) -> None:
         for post in step["posts"]:
@@ -172,12 +172,12 @@ class Replay:
         )
         self.clock.ms_per_author, self.clock.asked = request.get("virtual_ms_per_author", 0), 0
         batch = self.lookup.get(
-            int(ids([request["user_id"]])[0]),
-            ids(request["following_user_ids"]),
+            int(ids([request.get("user_id")])[0]),
+            ids(request.get("following_user_ids") or []),
             ids(request.get("exclude_tweet_ids") or []),
             max_results=request.get("max_results") or 0,
-            video_only=request.get("is_video_request", False),
-            debug=request.get("debug", False),
+            video_only=bool(request.get("is_video_request")),
+            debug=bool(request.get("debug")),
         )
         expected = step["expect"]
         known(expected, {"count", "groups"}, "expect")

@@ -281,6 +281,11 @@ def test_bad_input_is_one_line_and_exit_code_2(
     with np.load(root / "ranker" / "embedding_tables.npz") as file:
         tables = {key: np.full_like(value, np.inf) for key, value in file.items()}
     np.savez(unfinished / "ranker" / "embedding_tables.npz", **tables)
+    no_items = tmp_path / "no_items"
+    shutil.copytree(root, no_items)
+    with np.load(root / "retrieval" / "embedding_tables.npz") as file:
+        tables = dict(file) | {"item_embeddings": np.full_like(file["item_embeddings"], np.nan)}
+    np.savez(no_items / "retrieval" / "embedding_tables.npz", **tables)
     a_file = tmp_path / "file.zip"
     a_file.write_text("hello")
     for arguments, message in (
@@ -301,7 +306,14 @@ def test_bad_input_is_one_line_and_exit_code_2(
             ("--artifacts", root, "--corpus-file", tmp_path / "nan.npz"),
             "nan.npz: 'candidate_representations': row 7 is not finite",
         ),
-        (("--artifacts", unfinished), "ranker/embedding_tables.npz: holds values that are not finite"),
+        (
+            ("--artifacts", unfinished),
+            "ranker/embedding_tables.npz: 'user_embeddings', 'item_embeddings', 'author_embeddings' hold values that",
+        ),
+        (
+            ("--artifacts", no_items),
+            "retrieval/embedding_tables.npz: 'item_embeddings' hold values that are not finite",
+        ),
     ):
         code, out, err = _run(capsys, *arguments)
         complaints = [line for line in err.splitlines() if not line.startswith("[")]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from xfast.actions import Vocabulary
 from xfast.errors import ArtifactError, ParameterError
 from xfast.phoenix.artifacts import Artifacts, Corpus, Tower, topic_text
-from xfast.phoenix.features import Candidates, Engagements
+from xfast.phoenix.features import CandidateFeatures, Candidates, ContextFeatures, Engagements
 from xfast.phoenix.ranker import Ranker, Scores
 from xfast.phoenix.retriever import Hits, Retriever
 
@@ -127,6 +127,8 @@ def run_pipeline(
     progress("encoding the viewer")
     retriever = Retriever(artifacts.retrieval, corpus, engine=engine, precision=precision)
     user = retriever.encode(engagements)
+    if not np.isfinite(user).all():
+        raise _bad_table(artifacts.retrieval, engagements)
     progress(f"searching {len(corpus):,} posts")
     hits = retriever.search(user, top_k)
     progress(f"ranking {len(hits):,} posts")
@@ -134,9 +136,10 @@ def run_pipeline(
     lengths = {key: getattr(shape, key) for key in ("history_seq_len", "candidate_seq_len")}
     ranker = Ranker(artifacts.ranker, engine=engine, precision=precision, config_overrides=lengths)
     slots = np.arange(len(hits), dtype=np.int32) % shape.candidate_seq_len
-    scores = ranker.score(ranker.encode(engagements), Candidates(hits.post_ids, hits.author_ids, slots=slots))
+    candidates = Candidates(hits.post_ids, hits.author_ids, slots=slots)
+    scores = ranker.score(ranker.encode(engagements), candidates)
     if not np.isfinite(scores.logits).all():
-        raise ArtifactError("ranker/embedding_tables.npz: holds values that are not finite in rows of this request")
+        raise _bad_table(artifacts.ranker, engagements, candidates)
     return PipelineResult(
         user_id=engagements.user_id,
         history_items=len(engagements),
@@ -150,6 +153,20 @@ def run_pipeline(
         weighted=weighted_scores(scores.probabilities, ranker.vocabulary),
         topics=topic_labels(corpus, hits.rows),
     )
+
+
+def _bad_table(tower: Tower, engagements: Engagements, candidates: Candidates | None = None) -> ArtifactError:
+    """Which mapped table brought values that are not finite; loading does not read tables, so a request finds them."""
+    context = ContextFeatures.build(tower, engagements, keep="oldest")
+    rows = {"user": context.user_embeddings, "item": context.post_embeddings, "author": context.author_embeddings}
+    bad = [kind for kind, values in rows.items() if not np.isfinite(values).all()]
+    if candidates is not None:
+        posts = CandidateFeatures.build(tower, candidates)
+        of_posts = {"item": posts.post_embeddings, "author": posts.author_embeddings}
+        bad += [kind for kind, values in of_posts.items() if not np.isfinite(values).all()]
+    keys = ", ".join(repr(f"{kind}_embeddings") for kind in dict.fromkeys(bad))
+    what = f"{keys} hold values" if keys else "the model makes values"
+    return ArtifactError(f"{tower.name}/embedding_tables.npz: {what} that are not finite in rows of this request")
 
 
 def _cells(values: Sequence[tuple[str, int]]) -> str:
