@@ -66,7 +66,8 @@ def measure(kind: type, values: tuple[Any, ...], rounds: int) -> list[str]:
     cached = (instance.setup_cache(),) if hasattr(instance, "setup_cache") else ()
     arguments = (*cached, *values)
     try:
-        instance.setup(*arguments)
+        if hasattr(instance, "setup"):
+            instance.setup(*arguments)
     except NotImplementedError as reason:
         return [f"| {kind.__name__} {values} | not here: {reason} | | | |"]
     label = f"{kind.__name__}({', '.join(map(str, values))})"

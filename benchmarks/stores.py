@@ -14,7 +14,7 @@ from urllib.parse import quote
 import numpy as np
 
 from xfast.events import EventBatch
-from xfast.stores import HistoryOptions, Relation, SqlStore, open_store
+from xfast.stores import HistoryOptions, Relation, open_store
 
 CANDIDATES, FOLLOWS, HISTORY, POSTS = 1500, 1000, 4000, 20_000
 
@@ -134,11 +134,11 @@ class Feeding(_Backend):
         self.step += 5000
         self.store.apply(EventBatch.of("engagement", 10**7 + ids, user_id=ids % 100, post_id=ids % POSTS, action=1))
 
-    def track_bytes_per_post(self, kind: str) -> float:
-        """Of posts with 180 bytes of text, indices included."""
-        assert isinstance(self.store, SqlStore)
-        if kind != "sqlite":
-            raise NotImplementedError("the size of a SQLite file")
+
+class Size:
+    """A SQLite file of posts with 180 bytes of text, indices included."""
+
+    def track_bytes_per_post(self) -> float:
         with tempfile.TemporaryDirectory() as folder:
             store = open_store(f"sqlite:///{folder}/posts.db")
             store.apply(_posts(POSTS))
