@@ -66,9 +66,12 @@ def train_models(events: EventBatch, *, epochs: int, seed: int = 0, say: Say | N
         "author_vocab_size": rows(len(sequences.authors)),
     }
     config = TrainConfig(epochs=epochs, batch_size=32)
+    tell = say or (lambda line: None)
+    tell(f"training the ranker on {len(sequences):,} rows of {len(sequences.users):,} users: compiling the step first")
     ranker = train_ranker(
         sequences, config, default_model_config("ranker", **sizes), seed=seed, on_step=_reporter("ranker", say)
     )
+    tell("training the retrieval: compiling the step first")
     retrieval = train_retrieval(
         sequences, config, default_model_config("retrieval", **sizes), seed=seed, on_step=_reporter("retrieval", say)
     )
@@ -78,12 +81,11 @@ def train_models(events: EventBatch, *, epochs: int, seed: int = 0, say: Say | N
 def _reporter(name: str, say: Say | None) -> Callable[[Progress], None] | None:
     if say is None:
         return None
-    tell = say
 
     def report(progress: Progress) -> None:
         every = max(1, progress.total_steps // 10)
         if progress.step % every == 0 or progress.step == progress.total_steps:
-            tell(
+            say(
                 f"training the {name}: step {progress.step} of {progress.total_steps}, loss {progress.loss:.4f}, "
                 f"{progress.examples_per_second:,.0f} examples/s"
             )
