@@ -16,7 +16,8 @@ from xfast.feed.demo import MODELS
 from xfast.phoenix import Ranker, load_artifacts
 from xfast.phoenix.calibration import ViewerList, calibrate, viewer_lists
 from xfast.phoenix.pipeline import weighted_scores
-from xfast.phoenix.quantization import StoredParams, quantize_tower
+from xfast.phoenix.quantization import quantize_tower
+from xfast.phoenix.stored import StoredParams
 from xfast.phoenix.training.sequences import Sequences
 from xfast.world import SyntheticConfig, generate
 

@@ -28,7 +28,8 @@ from xfast.cli.train import load_events, tail_start
 from xfast.phoenix import Candidates, Context, ContextCache, Engagements, Ranker, dump_context, load_artifacts
 from xfast.phoenix.calibration import calibrate, viewer_lists
 from xfast.phoenix.pipeline import WEIGHTS, weighted_scores
-from xfast.phoenix.quantization import StoredParams, quantize_params, quantize_tower, tower_sizes
+from xfast.phoenix.quantization import quantize_params, quantize_tower, tower_sizes
+from xfast.phoenix.stored import StoredParams
 from xfast.phoenix.training.sequences import Sequences
 from xfast.world import SyntheticConfig, generate
 from xfast.world.truth import HEADS

@@ -22,7 +22,6 @@ from xfast.phoenix.calibration import balanced, calibrate, collect, viewer_lists
 from xfast.phoenix.features import ContextFeatures
 from xfast.phoenix.layout import layer_prefix
 from xfast.phoenix.quantization import (
-    Int8Matrix,
     compensated,
     compensated_rows,
     quantize_columns,
@@ -30,6 +29,7 @@ from xfast.phoenix.quantization import (
     quantize_rows,
     quantize_tower,
 )
+from xfast.phoenix.stored import Int8Matrix
 from xfast.phoenix.training.sequences import Sequences
 from xfast.world import SyntheticConfig, World, generate
 

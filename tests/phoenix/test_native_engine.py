@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import jax
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from tests.phoenix import oracle
 from tests.phoenix.search_reference import ExactIndex as ReferenceIndex
 from xfast.errors import ParameterError
 from xfast.phoenix import _native, model
@@ -303,3 +307,62 @@ def test_scan_finds_exactly_what_a_full_search_finds(isa: str, rows: int, dim: i
             np.testing.assert_allclose(got.scores, expected.scores, rtol=1e-6)
             alone = index.search(queries[:1], k, **options)
             np.testing.assert_array_equal(alone.rows[0], got.rows[0])
+
+
+@st.composite
+def _configs(draw: st.DrawFn) -> PhoenixConfig:
+    """Configurations of any shape that the format allows: odd widths, grouped heads, heads of any even size."""
+    kv_heads = draw(st.integers(1, 3))
+    return BASE.replace(
+        emb_size=draw(st.integers(2, 40)),
+        key_size=2 * draw(st.integers(1, 20)),
+        num_heads=kv_heads * draw(st.integers(1, 2)),
+        num_kv_heads=kv_heads,
+        num_layers=draw(st.integers(1, 2)),
+        num_actions=draw(st.integers(1, 40)),
+        num_continuous_actions=draw(st.integers(1, 9)),
+        continuous_action_hidden_dim=draw(st.integers(1, 70)),
+        history_seq_len=draw(st.integers(1, 8)),
+        candidate_seq_len=draw(st.integers(1, 9)),
+        widening_factor=draw(st.sampled_from([0.5, 1.0, 1.7, 2.0, 4.0])),
+        attn_output_multiplier=draw(st.sampled_from([0.125, 0.3, 1.0])),
+        num_user_hashes=draw(st.integers(1, 3)),
+        num_item_hashes=draw(st.integers(1, 3)),
+        num_author_hashes=draw(st.integers(1, 3)),
+        num_ip_hashes=draw(st.sampled_from([0, 2])),
+        product_surface_vocab_size=draw(st.integers(1, 20)),
+        post_age_granularity_mins=draw(st.sampled_from([30, 60, 45])),
+        right_anchored_rope=draw(st.booleans()),
+        use_log=draw(st.booleans()),
+        enable_linear_proj=draw(st.booleans()),
+        context_attention=draw(st.sampled_from(["causal", "bidirectional"])),
+    )
+
+
+@settings(max_examples=15)
+@given(config=_configs(), seed=st.integers(0, 2**16), count=st.integers(1, 4), data=st.data())
+def test_any_shape_equals_the_transcription(config: PhoenixConfig, seed: int, count: int, data: st.DataObject) -> None:
+    rng = np.random.default_rng(seed)
+    slots, user = data.draw(st.integers(0, config.history_seq_len)), data.draw(st.booleans())
+    viewer, some = _engagements(config, rng, slots, user=user), _candidates(rng, count)
+    tower, retrieval = _tower("ranker", config), _tower("retrieval", config, 1)
+    candidates = CandidateFeatures.build(tower, some)
+    logits, continuous = oracle.rank(tower, ContextFeatures.build(tower, viewer, compact=False), candidates)
+    vector, _ = oracle.user_vector(retrieval, ContextFeatures.build(retrieval, viewer, compact=False))
+    context, of_retrieval = ContextFeatures.build(tower, viewer), ContextFeatures.build(retrieval, viewer)
+    for isa in ISAS:
+        engine = NativeRanker(tower, "float32", isa=isa, threads=2)
+        got = engine.score(engine.encode(context), candidates)
+        np.testing.assert_allclose(got.logits, logits, rtol=2e-4, atol=2e-4, err_msg=isa)
+        np.testing.assert_allclose(got.continuous, continuous, atol=3e-5, err_msg=isa)
+        native, _ = NativeRetrieval(retrieval, "float32", isa=isa).encode(of_retrieval)
+        np.testing.assert_allclose(native, vector, atol=2e-5, err_msg=isa)
+        for precision, kv_precision in KINDS:
+            engine = NativeRanker(tower, precision, kv_precision=kv_precision, isa=isa, threads=2)
+            encoded = engine.encode(context)
+            together = engine.score(encoded, candidates).logits
+            alone = CandidateFeatures.build(tower, replace(some, **{
+                name: value[-1:] for name, value in vars(some).items() if isinstance(value, np.ndarray)
+            }))  # fmt: skip
+            assert np.isfinite(together).all()
+            assert engine.score(encoded, alone).logits.tobytes() == together[-1:].tobytes(), (isa, precision)

@@ -16,7 +16,6 @@ from xfast.phoenix import Artifacts, Corpus, Ranker, Retriever, Tower, load_arti
 from xfast.phoenix.artifacts import EmbeddingTables
 from xfast.phoenix.npz import write_npz
 from xfast.phoenix.quantization import (
-    Int8Matrix,
     corpus_size,
     quantize_columns,
     quantize_corpus,
@@ -24,6 +23,7 @@ from xfast.phoenix.quantization import (
     quantize_tower,
     tower_sizes,
 )
+from xfast.phoenix.stored import Int8Matrix
 
 CONFIG = tiny_config()
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from xfast.phoenix.artifacts import check_corpus, load_artifacts, load_corpus, load_sequence
+from xfast.phoenix.artifacts import load_artifacts, load_corpus, load_sequence
 from xfast.phoenix.pipeline import PipelineResult, format_table, run_pipeline
+from xfast.phoenix.tower import check_corpus
 
 _WIDTH = 120
 

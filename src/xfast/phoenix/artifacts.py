@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import math
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
@@ -22,10 +23,10 @@ from xfast.errors import ArtifactError, ConfigurationError, ParameterError
 from xfast.ids import as_uint64
 from xfast.phoenix.config import PhoenixConfig
 from xfast.phoenix.features import Engagements
-from xfast.phoenix.hashing import Kind, rows_of
 from xfast.phoenix.layout import LOG_TEMPERATURE, TowerName, param_shapes
-from xfast.phoenix.npz import Region, as_float32, float_view, native_order, read_ahead, read_npz, write_npz
-from xfast.phoenix.quantization import Int8Matrix, StoredParams, stored_arrays, take_int8
+from xfast.phoenix.npz import Region, as_float32, float_view, read_npz, write_npz
+from xfast.phoenix.stored import Int8Matrix, StoredParams, stored_arrays, take_int8
+from xfast.phoenix.tower import Corpus, EmbeddingTables, Tower, check_corpus, check_params, topic_text
 
 __all__ = [
     "Artifacts",
@@ -44,98 +45,6 @@ F32 = npt.NDArray[np.float32]
 TOWERS: tuple[TowerName, ...] = ("ranker", "retrieval")
 CORPUS_FILE = "sports_corpus.npz"
 SEQUENCE_FILE = "example_sequence.json"
-
-
-@dataclass(frozen=True, eq=False)
-class EmbeddingTables:
-    """The split embedding tables of a tower, each [V, D] of a floating dtype or int8, possibly memory-mapped."""
-
-    user: Array | Int8Matrix
-    item: Array | Int8Matrix
-    author: Array | Int8Matrix
-
-    def gather(self, kind: Kind, rows: npt.NDArray[np.int32]) -> F32:
-        """Rows of a table as float32 [..., D]; row 0 is the zero vector ("no entity"), whatever the file holds."""
-        table: Array | Int8Matrix = getattr(self, kind)
-        taken = as_float32(table[rows])
-        taken[rows == 0] = 0
-        return taken
-
-    def read_ahead(self, kind: Kind, rows: npt.NDArray[np.int32]) -> None:
-        """Have the system fetch these rows of a mapped table, because :meth:`gather` will take them soon."""
-        table: Array | Int8Matrix = getattr(self, kind)
-        read_ahead(table.values if isinstance(table, Int8Matrix) else table, rows)
-
-
-@dataclass(frozen=True, eq=False)
-class Tower:
-    """One model: configuration, dense parameters by published key (float32), embedding tables."""
-
-    name: TowerName
-    config: PhoenixConfig
-    params: Mapping[str, F32]
-    tables: EmbeddingTables
-
-    def __post_init__(self) -> None:
-        check_params(self.params, self.config, self.name, f"{self.name}/model_params.npz")
-        file = f"{self.name}/embedding_tables.npz"
-        for kind in ("user", "item", "author"):
-            table = getattr(self.tables, kind)
-            wanted = (getattr(self.config, f"{kind}_vocab_size"), self.config.emb_size)
-            _check_shape(file, f"{kind}_embeddings", table.shape, wanted)
-
-    def read_ahead(self, kind: Kind, ids: npt.NDArray[np.uint64]) -> None:
-        """Have the system fetch the table rows of these ids, for a process that has just begun."""
-        self.tables.read_ahead(kind, rows_of(ids, kind, self.config))
-
-    def override(self, overrides: Mapping[str, Any] | None) -> Tower:
-        """The tower under a changed configuration (:meth:`PhoenixConfig.replace`); shapes are checked again."""
-        return replace(self, config=self.config.replace(**overrides)) if overrides else self
-
-
-@dataclass(frozen=True, eq=False)
-class Corpus:
-    """Posts that retrieval can find.
-
-    Parameters
-    ----------
-    post_ids, author_ids : u64 [N]
-    representations : [N, D]
-        Unit vectors of the candidate tower; float32, float16, bfloat16 or int8 with a scale per row.
-    topics : [N] str, optional
-        What the table of ``xfast rank`` shows.
-    topic_ids : i64 [N] or [N, M], optional
-        Numeric topics of a post, 0 for none; what a topic filter reads.
-    name : str
-        What errors call it; the file, where it came from one.
-    """
-
-    post_ids: npt.NDArray[np.uint64]
-    author_ids: npt.NDArray[np.uint64]
-    representations: Array | Int8Matrix
-    topics: Array | None = None
-    topic_ids: npt.NDArray[np.int64] | None = None
-    name: str = "corpus"
-
-    def __post_init__(self) -> None:
-        size = len(self.post_ids)
-        for key in ("author_ids", "representations", "topics", "topic_ids"):
-            value = getattr(self, key)
-            if value is not None and len(value) != size:
-                raise ParameterError(f"{key} has {len(value)} rows, post_ids has {size}")
-        if self.representations.ndim != 2:
-            raise ParameterError(f"representations has shape {self.representations.shape}, must be (N, D)")
-        if isinstance(self.representations, np.ndarray):
-            object.__setattr__(self, "representations", native_order(self.representations))
-
-    def __len__(self) -> int:
-        return len(self.post_ids)
-
-    @classmethod
-    def empty(cls, width: int) -> Corpus:
-        """No posts yet, vectors of this width, topics possible: what a corpus that is filled later starts as."""
-        ids = np.zeros(0, np.uint64)
-        return cls(ids, ids, np.zeros((0, width), np.float32), topic_ids=np.zeros((0, 1), np.int64))
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,6 +94,7 @@ class _Folder:
         self._open_files = files
         self._outer: Region | None = None
         self._archive: zipfile.ZipFile | None = None
+        self._unpacked: dict[str, Region] = {}
         if path.is_dir():
             # Three levels: an unpacked zip adds a folder or two around the published ones.
             found = [f for depth in ("*", "*/*", "*/*/*", "*/*/*/*") for f in path.glob(depth) if f.is_file()]
@@ -225,7 +135,16 @@ class _Folder:
             raise ArtifactError(f"{name}: missing in {self.path}")
         if self._archive is None or self._outer is None:
             return Region.of_file(self._files[name], name, self._open_files)
+        if name in self._unpacked:
+            return self._unpacked[name]
         return self._outer.member(self._archive, self._files[name], name)
+
+    def unpack(self, names: Iterable[str]) -> None:
+        """Unpack what is compressed of these files, all at the same time."""
+        if self._archive is not None:
+            packed = [n for n in names if n in self and self._files[n].compress_type != zipfile.ZIP_STORED]
+            with ThreadPoolExecutor() as pool:
+                self._unpacked |= zip(packed, pool.map(self.region, packed), strict=True)
 
 
 def load_artifacts(path: str | Path, *, config_overrides: Mapping[str, Any] | None = None) -> Artifacts:
@@ -251,6 +170,7 @@ def load_artifacts(path: str | Path, *, config_overrides: Mapping[str, Any] | No
 
 def _load_parts(folder: _Folder, config_overrides: Mapping[str, Any] | None) -> dict[str, Any]:
     parts: dict[str, Any] = {}
+    folder.unpack([*(f"{tower}/embedding_tables.npz" for tower in TOWERS), CORPUS_FILE])
     for tower in TOWERS:
         if f"{tower}/config.json" in folder:
             parts[tower] = _load_tower(folder, tower, config_overrides)
@@ -334,19 +254,6 @@ def _unwrap(arrays: dict[str, Array], keys: tuple[str, ...]) -> dict[str, Array]
     return {name.removeprefix(wrappers[0]): array for name, array in flat.items() if name.startswith(wrappers[0])}
 
 
-def check_params(params: Mapping[str, Array], config: PhoenixConfig, tower: TowerName, file: str) -> None:
-    """Raise :class:`ArtifactError` naming ``file`` and the first parameter that is missing or of another shape."""
-    for key, wanted in param_shapes(config, tower).items():
-        if key not in params:
-            raise ArtifactError(f"{file}: {key!r} is missing")
-        _check_shape(file, key, params[key].shape, wanted)
-
-
-def _check_shape(file: str, key: str, shape: tuple[int, ...], wanted: tuple[int, ...]) -> None:
-    if shape != wanted:
-        raise ArtifactError(f"{file}: {key!r} has shape {shape}, config asks for {wanted}")
-
-
 def load_corpus(path: str | Path) -> Corpus:
     """Load a corpus file (``post_ids``, ``author_ids``, ``candidate_representations``, optional topics)."""
     file = Path(path)
@@ -387,19 +294,6 @@ def _read_corpus(region: Region) -> Corpus:
         topic_ids=None if topic_ids is None else topic_ids.astype(np.int64, copy=False),
         name=region.name,
     )
-
-
-def topic_text(topic: object) -> str:
-    """A corpus's topic as text; none is empty."""
-    if isinstance(topic, bytes):
-        return topic.decode("utf-8", "replace")
-    return "" if topic is None else str(topic)
-
-
-def check_corpus(corpus: Corpus, tower: Tower, file: str) -> None:
-    """Raise :class:`ArtifactError` if the corpus vectors are not as wide as the model's."""
-    wanted = (len(corpus), tower.config.emb_size)
-    _check_shape(file, "candidate_representations", corpus.representations.shape, wanted)
 
 
 def load_sequence(path: str | Path, num_actions: int) -> Engagements:

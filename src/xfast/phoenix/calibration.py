@@ -33,8 +33,9 @@ from xfast.phoenix.config import PhoenixConfig
 from xfast.phoenix.engines import xla
 from xfast.phoenix.features import CandidateFeatures, Candidates, ContextFeatures, Engagements
 from xfast.phoenix.layout import layer_prefix
-from xfast.phoenix.quantization import HeadStorage, Int8Matrix, compensated, quantize_params, quantize_tables
+from xfast.phoenix.quantization import HeadStorage, compensated, quantize_params, quantize_tables
 from xfast.phoenix.ranker import Ranker
+from xfast.phoenix.stored import Int8Matrix
 from xfast.phoenix.training.sequences import Sequences
 
 __all__ = ["Calibration", "Statistics", "ViewerList", "balanced", "calibrate", "viewer_lists"]

@@ -14,9 +14,9 @@ import xfast
 from xfast.errors import ParameterError
 
 if TYPE_CHECKING:
-    from xfast.phoenix.artifacts import Tower
     from xfast.phoenix.config import PhoenixConfig
     from xfast.phoenix.features import Engagements, Keep
+    from xfast.phoenix.tower import Tower
 
 __all__ = ["DIGEST_BYTES", "InputDigest", "model_version"]
 

@@ -17,7 +17,7 @@ from xfast.phoenix import hashing
 from xfast.phoenix.config import MAX_POST_AGE_MINUTES, PhoenixConfig
 
 if TYPE_CHECKING:
-    from xfast.phoenix.artifacts import Tower
+    from xfast.phoenix.tower import Tower
 
 __all__ = ["CandidateFeatures", "Candidates", "ContextFeatures", "Engagements", "Keep", "post_age_bucket"]
 

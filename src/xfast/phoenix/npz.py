@@ -36,6 +36,8 @@ _LOCAL_HEADER = struct.Struct("<4s22xHH")
 _ALIGNMENT = 64
 _PADDING_FIELD = 0xD935  # id of the zip extra field that Android's zipalign pads with; readers skip it
 _PICKLE_LIMIT = 1 << 30
+# Linux keeps what was written in pages as large as the pieces, and touching a row then maps (and counts) a whole one.
+_PIECE = 1 << 16
 # What zipfile raises on damaged, cut, encrypted or exotically compressed members.
 UNPACKING_ERRORS = (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError, ValueError)
 
@@ -96,7 +98,7 @@ class Region:
         unpacked = cast(IO[bytes], self.files.enter_context(temporary))
         try:
             with archive.open(info) as packed:
-                shutil.copyfileobj(packed, unpacked, 1 << 20)
+                shutil.copyfileobj(packed, unpacked, _PIECE)
         except UNPACKING_ERRORS as error:
             raise ArtifactError(f"{name}: cannot be unpacked ({error})") from error
         unpacked.flush()

@@ -11,10 +11,11 @@ import numpy.typing as npt
 
 from xfast.actions import Vocabulary
 from xfast.errors import ArtifactError, ParameterError
-from xfast.phoenix.artifacts import Artifacts, Corpus, Tower, topic_text
+from xfast.phoenix.artifacts import Artifacts, Corpus, Tower
 from xfast.phoenix.features import CandidateFeatures, Candidates, ContextFeatures, Engagements
 from xfast.phoenix.ranker import Ranker, Scores
 from xfast.phoenix.retriever import Hits, Retriever
+from xfast.phoenix.tower import topic_text
 
 __all__ = ["WEIGHTS", "PipelineResult", "format_table", "run_pipeline", "topic_labels", "weighted_scores"]
 

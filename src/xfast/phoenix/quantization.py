@@ -8,27 +8,23 @@ quantised by the engine per token as they come (docs/int8.md). What calibration 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from xfast.errors import ArtifactError, ParameterError
+from xfast.errors import ParameterError
 from xfast.phoenix.layout import RANKER, RETRIEVAL, TOWER_1
-
-if TYPE_CHECKING:
-    from xfast.phoenix.artifacts import Corpus, EmbeddingTables, Tower
+from xfast.phoenix.stored import Int8Matrix, StoredParams
+from xfast.phoenix.tower import Corpus, EmbeddingTables, Tower
 
 __all__ = [
-    "SCALE_SUFFIX",
     "CorpusStorage",
     "HeadStorage",
-    "Int8Matrix",
     "PartSize",
     "ScaleStorage",
-    "StoredParams",
     "check_finite",
     "compensated",
     "compensated_rows",
@@ -39,8 +35,6 @@ __all__ = [
     "quantize_rows",
     "quantize_tables",
     "quantize_tower",
-    "stored_arrays",
-    "take_int8",
     "tower_sizes",
 ]
 
@@ -49,62 +43,10 @@ F32 = npt.NDArray[np.float32]
 CorpusStorage = Literal["float32", "float16", "int8"]
 ScaleStorage = Literal["float32", "float16"]
 HeadStorage = Literal["float16", "int8"]
-#: An int8 array ``key`` has its scales, float32 or float16, under ``key + SCALE_SUFFIX``.
-SCALE_SUFFIX = ".scale"
 _SMALLEST_HALF, _LARGEST_HALF = 2.0**-14, 65504.0  # where float16 has all its digits
 _DAMPING = 0.01  # of the mean diagonal, added to it: keeps inputs that hardly vary from being trusted
 _BLOCK_COLUMNS = 4096  # of a table that is compensated: what stays in the second-level cache
 _BLOCK_ROWS = 1 << 16  # rows that are in memory as float32 at once
-
-
-@dataclass(frozen=True, eq=False)
-class Int8Matrix:
-    """A matrix as int8 values times scales; rows come out as float32.
-
-    Parameters
-    ----------
-    values : int8 [R, C]
-        Possibly memory-mapped.
-    scale : float32 or float16 [R, 1] or [1, C]
-        Per row or per column.
-    """
-
-    values: npt.NDArray[np.int8]
-    scale: Array
-
-    def __post_init__(self) -> None:
-        rows, columns = self.values.shape
-        if self.scale.shape not in ((rows, 1), (1, columns)):
-            raise ParameterError(f"scale has shape {self.scale.shape}, must be ({rows}, 1) or (1, {columns})")
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(R, C)."""
-        return self.values.shape
-
-    @property
-    def ndim(self) -> int:
-        """2."""
-        return 2
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of values and scales."""
-        return self.values.nbytes + self.scale.nbytes
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def __getitem__(self, rows: Any) -> F32:
-        """Rows as float32 (a new array)."""
-        scale = self.scale if self.scale.shape[0] != len(self.values) else self.scale[rows]
-        dense: F32 = np.multiply(self.values[rows], scale, dtype=np.float32)
-        return dense
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        if copy is False:
-            raise ValueError("an Int8Matrix has no dense array to share")
-        return self[:].astype(dtype or np.float32, copy=False)
 
 
 def _scales(largest: F32, storage: ScaleStorage) -> Array:
@@ -205,22 +147,6 @@ def _compensate(weights: Array, scale: Array, upper: Array, order: Array) -> npt
     columns = np.flatnonzero((np.abs(restored).max(axis=0, initial=0) < 127) & (inverse > 0))
     restored[largest[columns], columns] = 127 * np.sign(weights[largest[columns], columns])
     return restored
-
-
-class StoredParams(Mapping[str, F32]):
-    """Dense parameters in the form of a file: some arrays as :class:`Int8Matrix`; reading a key gives float32."""
-
-    def __init__(self, stored: Mapping[str, Array | Int8Matrix]) -> None:
-        self.stored = dict(stored)
-
-    def __getitem__(self, key: str) -> F32:
-        return np.asarray(self.stored[key], np.float32)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.stored)
-
-    def __len__(self) -> int:
-        return len(self.stored)
 
 
 def check_finite(values: Array, label: str) -> None:
@@ -347,35 +273,6 @@ def _half(key: str, value: F32) -> Array:
     if not largest <= 65504:
         raise ParameterError(f"{key!r} holds {largest:g}, must be at most 65504 to be kept in float16")
     return value.astype(np.float16)
-
-
-def stored_arrays(key: str, value: Any) -> dict[str, Array]:
-    """What a file holds for an array or an :class:`Int8Matrix`."""
-    if isinstance(value, Int8Matrix):
-        return {key: value.values, key + SCALE_SUFFIX: value.scale}
-    return {key: value}
-
-
-def take_int8(arrays: Mapping[str, Array], key: str, label: str) -> Int8Matrix | None:
-    """The :class:`Int8Matrix` that a file holds under ``key``; None where it holds floats.
-
-    Raises
-    ------
-    ArtifactError
-        An int8 array without scales, or scales of the wrong type or shape.
-    """
-    values = arrays[key]
-    if values.dtype != np.int8 or values.ndim != 2:
-        return None
-    scale = arrays.get(key + SCALE_SUFFIX)
-    if scale is None:
-        raise ArtifactError(f"{label} is int8, but {key + SCALE_SUFFIX!r} is missing")
-    if scale.dtype not in (np.float32, np.float16) or not np.isfinite(scale).all():
-        raise ArtifactError(f"{label}: its {SCALE_SUFFIX!r} must hold finite float32 or float16 values")
-    try:
-        return Int8Matrix(values, scale)
-    except ParameterError as error:
-        raise ArtifactError(f"{label}: {error}") from error
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,11 @@ import numpy.typing as npt
 from xfast.errors import ParameterError
 from xfast.ids import as_int64, as_uint64
 from xfast.phoenix import hashing
-from xfast.phoenix.artifacts import Corpus, Tower, check_corpus
 from xfast.phoenix.config import PhoenixConfig
 from xfast.phoenix.engines import RetrievalEngine, retrieval_engine
 from xfast.phoenix.features import Candidates, ContextFeatures, Engagements, Keep
 from xfast.phoenix.search import NO_POSTS, ExactIndex, SearchIndex
+from xfast.phoenix.tower import Corpus, Tower, check_corpus
 
 __all__ = ["Hits", "Retriever", "UserVector"]
 

@@ -12,7 +12,7 @@ from xfast.ids import as_int64
 from xfast.phoenix import _native, _scan
 from xfast.phoenix.artifacts import Corpus
 from xfast.phoenix.engines import available_threads
-from xfast.phoenix.quantization import Int8Matrix
+from xfast.phoenix.stored import Int8Matrix
 
 __all__ = ["NO_POSTS", "ExactIndex", "Found", "SearchIndex"]
 

@@ -17,7 +17,8 @@ import numpy as np
 
 from xfast.phoenix import Candidates, Engagements, PhoenixConfig, Ranker, model
 from xfast.phoenix.artifacts import Tower
-from xfast.phoenix.quantization import StoredParams, quantize_tower, tower_sizes
+from xfast.phoenix.quantization import quantize_tower, tower_sizes
+from xfast.phoenix.stored import StoredParams
 from xfast.phoenix.training import TrainConfig, default_model_config
 from xfast.phoenix.training.initialise import fresh_tower
 from xfast.research.experiments.base import Context, Experiment, Figure, Part, Result, Series
