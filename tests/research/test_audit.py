@@ -93,15 +93,24 @@ def test_bad_society_and_items(tmp_path: Path) -> None:
     for text, message in (
         ("[]", "mapping"),
         ("us: {alpha: 1, weights: {}}", "exactly one"),
-        ("us: {alpha: x}", "finite"),
+        ("us: {alpha: x}", r"us\.alpha is 'x'; a finite"),
+        ("us: {weights: {hugs: 1}}", r"us\.weights has 'hugs'; known are favorite"),
+        ("us: {weights: {report: .inf}}", r"us\.weights\.report is inf"),
     ):
         file.write_text(text)
         with pytest.raises(ConfigurationError, match=message):
             audit.read_society(file)
     items = tmp_path / "items.parquet"
-    pl.DataFrame({"favorite": [0.1, 0.2, 1.7]}).write_parquet(items)
-    with pytest.raises(DataError, match=r"\[0, 1\]"):
-        audit.read_items(items)
+    for columns, message in (
+        ({"favorite": [0.1, 0.2, 1.7]}, r"column 'favorite', row 2 is 1.7, must lie in \[0, 1\]"),
+        ({"reply": [0.1, None, 0.2]}, "column 'reply', row 1 is nan"),
+        ({"reply": ["a", "b", "c"]}, "column 'reply' holds String"),
+        ({"repost": [0.1] * 3, "retweet": [0.1] * 3}, "'repost' and 'retweet' are both retweet"),
+        ({"colour": [0.1] * 3}, "0 action columns"),
+    ):
+        pl.DataFrame(columns).write_parquet(items)
+        with pytest.raises(DataError, match=message):
+            audit.read_items(items)
     with pytest.raises(ParameterError, match="at least 20"):
         run(space.HAND_WEIGHTS, np.random.default_rng(0).uniform(size=(5, 18)))
 

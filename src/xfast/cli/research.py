@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
             raise ParameterError(f"--out {args.out} holds no results; run `xfast research run all` first")
         here = {key.split("/")[1] for key in records}
         rows = scoreboard.compare(scoreboard.read_targets(args.targets), records, here)
-        page = f"{scoreboard.markdown(rows)}\n{scoreboard.timings(records)}"
+        page = f"{scoreboard.small(records)}{scoreboard.markdown(rows)}\n{scoreboard.timings(records)}"
         print(page)
         if args.markdown:
             args.markdown.write_text(f"# Scoreboard\n\n{page}")

@@ -9,7 +9,7 @@ import numpy as np
 
 from xfast.errors import ParameterError
 from xfast.research import frontier, pairs, training
-from xfast.research.environment import F64, Environment
+from xfast.research.environment import F64, I64, Environment
 from xfast.research.pareto import nondominated
 
 BUDGETS = (0, 25, 50, 100, 200, 500)
@@ -23,8 +23,8 @@ class Regret:
     Attributes
     ----------
     published
-        Sums in float32 in picking order, as the reference adds: equal slates picked in another order differ in the last
-        bit, and that bit decides which duplicates count.
+        With the sums of :func:`slate_sums`, which come out at every published regret of ML-100K: equal slates picked in
+        another order differ in the last bit, and that bit decides which duplicates count.
     distinct
         Every efficient slate once, compared as sets: no rounding decides anything.
     lowest, highest
@@ -50,7 +50,9 @@ def geometric(environment: Environment, scorer: F64, hidden: str) -> Regret:
         raise ParameterError(f"hidden is {hidden!r}; base stakeholders are {', '.join(environment.names)}")
     slates = frontier.slates(environment.features @ scorer, environment.topics)[0]
     utilities = environment.utilities()
-    rounded = {name: _float32_sums(utilities[name], slates) for name in environment.names}
+    rounded = {
+        name: slate_sums(environment.features, environment.stakeholders[name], slates) for name in environment.names
+    }
     front = nondominated(np.stack([rounded[name] for name in others], axis=1))
     published = float((rounded[hidden].max() - rounded[hidden])[front].mean())
 
@@ -61,12 +63,19 @@ def geometric(environment: Environment, scorer: F64, hidden: str) -> Regret:
     return Regret(published, float(regret.mean()), *_extreme_means(regret, repeats))
 
 
-def _float32_sums(values: F64, slates: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> F64:
-    picked = values.astype(np.float32)[slates]
-    return np.cumsum(picked, axis=1, dtype=np.float32)[:, -1].astype(np.float64)
+def slate_sums(features: F64, weights: F64, slates: I64) -> F64:
+    """Utility of slates ``[..., size]`` in float32, the way plain NumPy code adds: a dot per item, a sum per slate.
+
+    The dot keeps float32 products in a float64 sum and rounds once, as OpenBLAS does for short vectors. Of 72 ways of
+    adding that were compared (precisions, whole-pool products, orders) this one gives all three published regrets of
+    ML-100K to their last digit.
+    """
+    products = features.astype(np.float32) * weights.astype(np.float32)
+    each = np.cumsum(products, axis=1, dtype=np.float64)[:, -1].astype(np.float32)
+    return np.asarray(each[slates].sum(axis=-1), np.float64)
 
 
-def _extreme_means(regret: F64, repeats: np.ndarray[tuple[int], np.dtype[np.int64]]) -> tuple[float, float]:
+def _extreme_means(regret: F64, repeats: I64) -> tuple[float, float]:
     """Lowest and highest weighted mean when each value may count between once and ``repeats`` times."""
     bounds = []
     for sign in (1.0, -1.0):

@@ -53,13 +53,40 @@ class Network:
         return np.asarray(self.kinds @ weights)
 
 
-def build(users: int = 600, items: int = 100, *, boost: float = 2.0, seed: int = 0) -> Network:
-    """Draw a network; archetypes and topics are uniform."""
+def build(
+    users: int = 600,
+    items: int = 100,
+    *,
+    boost: float = 2.0,
+    politics: float | None = None,
+    alike: bool = False,
+    seed: int = 0,
+) -> Network:
+    """Draw a network; archetypes and topics are uniform.
+
+    Parameters
+    ----------
+    politics
+        Share of users of the two political archetypes; None for an even draw (a third).
+    alike
+        Items of a topic share the topic's mean probabilities, so archetypes × topics × actions (648 numbers) say
+        everything, as in the published suite of six archetypes and six topics.
+    """
     if boost < 1:
         raise ParameterError(f"boost is {boost}; it must be >= 1")
+    if politics is not None and not 0.0 <= politics <= 1.0:
+        raise ParameterError(f"politics is {politics}; it must lie in [0, 1]")
     rng = np.random.default_rng(seed)
     base, topics = synthetic.pool(items, rng)
-    return Network(base, topics, rng.integers(0, 6, users), boost)
+    archetypes = rng.integers(0, 6, users)
+    if politics is not None:
+        share = np.full(6, (1.0 - politics) / 4)
+        share[[LEFT, RIGHT]] = politics / 2
+        archetypes = rng.choice(6, users, p=share)
+    if alike:
+        kinds = np.unique(topics)
+        base = np.stack([base[topics == kind].mean(axis=0) for kind in kinds])[np.searchsorted(kinds, topics)]
+    return Network(base, topics, archetypes, boost)
 
 
 def society(network: Network, slates: I64) -> F64:
@@ -79,12 +106,20 @@ def society(network: Network, slates: I64) -> F64:
     return np.asarray(coverage - polarisation)
 
 
-def judge(network: Network, slates: I64) -> dict[str, F64]:
-    """Mean over users of the utilities of slates ``[6, ..., size]`` (set A, and society): name -> ``[...]``."""
+def judge(
+    network: Network, slates: I64, *, user: F64 = space.USER_A, platform: F64 = space.PLATFORM_A
+) -> dict[str, F64]:
+    """Mean over users of the utilities of slates ``[6, ..., size]`` (set A, and society): name -> ``[...]``.
+
+    Parameters
+    ----------
+    user, platform
+        ``[18]`` weights of the two linear judges; the platform adds its retention term.
+    """
     chosen = np.stack([kind[rows] for kind, rows in zip(network.kinds, slates, strict=True)])
     per_kind = {
-        "user": (chosen @ space.USER_A).mean(axis=-1),
-        "platform": (chosen @ space.PLATFORM_A + space.platform_retention(chosen)).mean(axis=-1),
+        "user": (chosen @ user).mean(axis=-1),
+        "platform": (chosen @ platform + space.platform_retention(chosen)).mean(axis=-1),
         "society": society(network, slates),
     }
     share = np.bincount(network.archetypes, minlength=6) / len(network.archetypes)

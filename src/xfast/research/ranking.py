@@ -95,7 +95,7 @@ def settings(sequences: Sequences) -> PhoenixConfig:
     )  # fmt: skip
 
 
-def train(sequences: Sequences, loss: LossName, *, epochs: int, rate: float = 3e-3, seed: int = 0) -> Tower:
+def train(sequences: Sequences, loss: LossName, *, epochs: int, rate: float = 5e-4, seed: int = 0) -> Tower:
     """Fit a ranker; negatives come in proportion to popularity, as films of other users' batches do."""
     config = TrainConfig(
         epochs=epochs, batch_size=32, weight_decay=1e-4, dense_learning_rate=rate, random_negatives=NEGATIVES,

@@ -15,14 +15,27 @@ import numpy as np
 from xfast.errors import DataError
 from xfast.research.datasets import LOADERS
 
-Status = Literal["reproduced", "explained", "differs", "waiting", "missing"]
+Status = Literal["reproduced", "inside", "beyond", "differs", "waiting", "external", "missing"]
 STATUS_TEXT: dict[Status, str] = {
-    "reproduced": "reproduced",
-    "explained": "differs, with a measured explanation",
+    "reproduced": "within tolerance",
+    "inside": "differs, explained: the published number lies among the settings measured",
+    "beyond": "differs, explained: no setting measured reaches the published number",
     "differs": "differs, unexplained",
     "waiting": "needs data that is not here",
+    "external": "needs a service outside (a language model)",
     "missing": "not computed",
 }
+STATUS_COLUMNS: dict[Status, str] = {
+    "reproduced": "within",
+    "inside": "explained, among settings",
+    "beyond": "explained, beyond settings",
+    "differs": "unexplained",
+    "external": "needs a service",
+    "missing": "not computed",
+    "waiting": "waiting",
+}
+EXPLAINED: tuple[Status, ...] = ("inside", "beyond")
+FEW = 4  # settings that are listed one by one
 
 
 @dataclass(frozen=True)
@@ -72,27 +85,72 @@ def compare(targets: Sequence[Target], records: Mapping[str, Mapping[str, Any]],
         Names of the data sets that the results were computed from; ``synthetic`` and ``none`` are always here.
     """
     values: dict[str, Any] = {}
-    notes: dict[str, str] = {}
+    whys: dict[str, Mapping[str, Any]] = {}
     for record in records.values():
         values |= record["values"]
-        notes |= record["notes"]
+        whys |= record["whys"]
     values |= _derived(targets, records)
     present = here | {"synthetic", "none"}
     rows = []
     for target in targets:
-        note = _note(target.name, notes)
         if target.name not in values:
-            if needed(target) <= present:
-                rows.append(Row(target, "explained" if note else "missing", None, None, note))
-            else:
-                missing = ", ".join(sorted(needed(target) - present))
-                rows.append(Row(target, "waiting", None, None, f"needs {missing}"))
+            rows.append(_absent(target, present))
             continue
         value = values[target.name]
         close, difference = within(value, target.value, target.tolerance)
-        status: Status = "reproduced" if close else "explained" if note else "differs"
-        rows.append(Row(target, status, value, difference, "" if close else note))
+        if close:
+            rows.append(Row(target, "reproduced", value, difference, ""))
+        else:
+            status, note = explain(whys.get(target.name), target)
+            rows.append(Row(target, status, value, difference, note))
     return rows
+
+
+def _absent(target: Target, present: set[str]) -> Row:
+    """The row of a target without a value."""
+    if not needed(target) <= present:
+        return Row(target, "waiting", None, None, f"needs {', '.join(sorted(needed(target) - present))}")
+    if target.tolerance == "external API":
+        return Row(target, "external", None, None, "labels come from an external language model; nothing stands in")
+    return Row(target, "missing", None, None, "")
+
+
+def explain(why: Mapping[str, Any] | None, target: Target) -> tuple[Status, str]:
+    """Judge an explanation ``{"open": …, "tried": {setting: value}}``: only measurements count.
+
+    At least two settings must give different numbers of the published shape; words alone leave the target unexplained.
+
+    Returns
+    -------
+    status
+        ``inside`` if every published number lies between the lowest and the highest measured one, or within tolerance
+        of one setting; else ``beyond``. ``differs`` without measurements.
+    text
+        What is open, the settings (all, or how many and their range), and the nearest one.
+    """
+    if why is None:
+        return "differs", ""
+    theirs = _numbers(target.value)
+    tried = {name: _numbers(value) for name, value in why["tried"].items()}
+    tried = {name: found for name, found in tried.items() if len(found) == len(theirs) and np.isfinite(found).all()}
+    if len({tuple(found) for found in tried.values()}) < 2:
+        return "differs", f"unmeasured: {why['open']}"
+    table, aim = np.array(list(tried.values())), np.array(theirs)
+    low, high = table.min(axis=0), table.max(axis=0)
+    distance = (np.abs(table - aim) / np.maximum(np.abs(aim), 1e-12)).max(axis=1)
+    nearest = list(tried)[int(distance.argmin())]
+    close, _ = within(why["tried"][nearest], target.value, target.tolerance)
+    inside = close or bool(np.all((low <= aim) & (aim <= high)))
+    if len(tried) <= FEW:
+        shown = "; ".join(f"{name}: {_row(found)}" for name, found in tried.items()) + f". Nearest: {nearest}"
+    else:
+        shown = f"{len(tried)} settings, {_row(low)} to {_row(high)}. Nearest: {nearest}, {_row(tried[nearest])}"
+    shown += " (within tolerance)" if close else "" if inside else "; none reaches the published number"
+    return ("inside" if inside else "beyond"), f"{why['open']}. Measured: {shown}"
+
+
+def _row(numbers: Iterable[float]) -> str:
+    return ", ".join(f"{number:.4g}" for number in numbers)
 
 
 def _derived(targets: Sequence[Target], records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -177,6 +235,10 @@ def _numbers(value: Any) -> list[float]:
         return []
     if isinstance(value, int | float):
         return [float(value)]
+    if isinstance(value, Mapping):
+        if set(value) == {"value", "se"}:
+            return [float(value["value"])]
+        return [float(value[key]) for key in sorted(value)]
     if isinstance(value, list):
         return [float(item) for item in value]
     text = re.split(r" SE | \(", str(value))[0]
@@ -193,16 +255,16 @@ def _largest(gaps: Iterable[float | None]) -> float | None:
     return max(known) if known else None
 
 
-def _note(name: str, notes: Mapping[str, str]) -> str:
-    """The explanation with the longest id prefix."""
-    keys = [key for key in notes if name == key or name.startswith(key)]
-    return notes[max(keys, key=len)] if keys else ""
-
-
 def summary(rows: Iterable[Row]) -> dict[str, int]:
     """Number of targets of every status."""
     count = Counter(row.status for row in rows)
     return {status: count.get(status, 0) for status in STATUS_TEXT}
+
+
+def small(records: Mapping[str, Mapping[str, Any]]) -> str:
+    """A warning if parts were computed in the small size, whose values stand beside no published number."""
+    names = sorted(name for name, record in records.items() if record["tier"] != "full")
+    return f"Not comparable, computed in the small size: {', '.join(names)}.\n\n" if names else ""
 
 
 def timings(records: Mapping[str, Mapping[str, Any]]) -> str:
@@ -227,16 +289,15 @@ def markdown(rows: list[Row]) -> str:
         "",
         _judgement(count),
         "",
-        "| group | reproduced | explained | differs | not computed | waiting |",
-        "|---|---:|---:|---:|---:|---:|",
+        "| group | " + " | ".join(STATUS_COLUMNS.values()) + " |",
+        "|---|" + "---:|" * len(STATUS_COLUMNS),
     ]
     groups: dict[str, Counter[Status]] = {}
     for row in rows:
         groups.setdefault(group(row.target), Counter())[row.status] += 1
     for name, found in sorted(groups.items()):
-        cells = (found["reproduced"], found["explained"], found["differs"], found["missing"], found["waiting"])
-        lines.append(f"| {name} | " + " | ".join(map(str, cells)) + " |")
-    for status in ("explained", "differs", "missing"):
+        lines.append(f"| {name} | " + " | ".join(str(found[status]) for status in STATUS_COLUMNS) + " |")
+    for status in (*EXPLAINED, "differs", "external", "missing"):
         chosen = [row for row in rows if row.status == status]
         if chosen:
             lines += [
@@ -252,9 +313,13 @@ def markdown(rows: list[Row]) -> str:
 
 def _judgement(count: Mapping[str, int]) -> str:
     judged = max(sum(count.values()) - count["waiting"], 1)
-    close, settled = count["reproduced"], count["reproduced"] + count["explained"]
-    shares = f"{close} ({close / judged:.1%}) are within tolerance, {settled} ({settled / judged:.1%}) are settled"
-    return f"Of {judged} targets whose data is here {shares}: within tolerance, or different for a measured reason."
+    close, explained = count["reproduced"], sum(count[status] for status in EXPLAINED)
+    return (
+        f"Of {judged} targets whose data is here {close} ({close / judged:.1%}) are within tolerance; "
+        f"{close + explained} ({(close + explained) / judged:.1%}) are settled: within tolerance, or different with "
+        f"measurements that say why. For {count['inside']} of those {explained} the published number lies among the "
+        "values measured under the settings that the sources leave open."
+    )
 
 
 def group(target: Target) -> str:
@@ -268,7 +333,7 @@ def _show(value: Any) -> str:
     if isinstance(value, Mapping):
         if set(value) == {"value", "se"}:
             return f"{_show(value['value'])} ± {_show(value['se'])}"
-        return ", ".join(f"{key} {_show(item)}" for key, item in value.items())
+        return ", ".join(f"{key} {_show(value[key])}" for key in sorted(value))
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, list):

@@ -17,7 +17,7 @@ GOOD, BAD, GREY = COLOURS[2], COLOURS[1], "#666666"
 def judges(numbers: dict[str, Any]) -> str:
     """Correlation and cosine of every judge, and the covariance, with their intervals."""
     names = list(numbers["judges"])
-    canvas = Canvas(figsize=(6.4, 1.5 + 0.5 * len(names)), layout="constrained")
+    canvas = Canvas(figsize=(5.6, 1.5 + 0.5 * len(names)), layout="constrained")
     relative, absolute = canvas.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     for row, name in enumerate(names):
         judge = numbers["judges"][name]
@@ -46,7 +46,7 @@ def judges(numbers: dict[str, Any]) -> str:
 def threshold(numbers: dict[str, Any]) -> str:
     """Cosine against the common weight of negative actions, with the exact roots."""
     found = numbers["threshold"]
-    canvas = Canvas(figsize=(6.4, 3.6), layout="constrained")
+    canvas = Canvas(figsize=(5.6, 3.6), layout="constrained")
     axes = canvas.subplots()
     grid, cosine = np.array(found["grid"]), np.array(found["cosine"])
     axes.plot(grid, cosine, color=COLOURS[0])
@@ -73,7 +73,7 @@ def threshold(numbers: dict[str, Any]) -> str:
 def pairs_curve(numbers: dict[str, Any]) -> str:
     """Utility change against preference pairs: as published, converged, and at unit spread."""
     found = numbers["pairs_curve"]
-    canvas = Canvas(figsize=(6.4, 4.2), layout="constrained")
+    canvas = Canvas(figsize=(5.6, 4.2), layout="constrained")
     axes = canvas.subplots()
     views = (
         ("step_limited", "50 epochs of Adam (as published)"),
@@ -99,7 +99,7 @@ def temperature_norm(numbers: dict[str, Any]) -> str:
     found = numbers["temperature_norm"]
     gain = np.array(found["gain"])
     bound = float(np.abs(gain).max()) or 1.0
-    canvas = Canvas(figsize=(6.4, 3.9), layout="constrained")
+    canvas = Canvas(figsize=(5.6, 3.9), layout="constrained")
     axes = canvas.subplots()
     mesh = axes.pcolormesh(
         found["norms"], found["temperatures"], gain, cmap="RdYlGn", vmin=-bound, vmax=bound, shading="nearest"
@@ -115,7 +115,7 @@ def temperature_norm(numbers: dict[str, Any]) -> str:
 def tornado(numbers: dict[str, Any], rows: int = 12) -> str:
     """Correlation when one weight is halved or doubled."""
     chosen = numbers["tornado"][:rows]
-    canvas = Canvas(figsize=(6.4, 0.8 + 0.3 * len(chosen)), layout="constrained")
+    canvas = Canvas(figsize=(5.6, 0.8 + 0.3 * len(chosen)), layout="constrained")
     axes = canvas.subplots()
     for row, entry in enumerate(chosen):
         for key, colour in (("halved", COLOURS[5]), ("doubled", COLOURS[0])):
@@ -134,7 +134,7 @@ def planner(numbers: dict[str, Any]) -> str:
     found = numbers["planner"]
     sizes = [int(n) for n in found["intervals"]]
     low, high = np.array(list(found["intervals"].values())).T
-    canvas = Canvas(figsize=(6.4, 3.2), layout="constrained")
+    canvas = Canvas(figsize=(5.6, 3.2), layout="constrained")
     axes = canvas.subplots()
     axes.fill_between(sizes, low, high, color=COLOURS[0], alpha=0.2, label="95 % interval")
     axes.axhline(found["cosine_visible"], color=COLOURS[0], label="true value")

@@ -149,7 +149,12 @@ def read_society(path: Path | None) -> Society:
         if "alpha" in entry:
             judges[str(name)] = space.alpha_weights(_number(path, f"{name}.alpha", entry["alpha"]))
         elif isinstance(entry["weights"], dict):
-            pairs = {str(k): _number(path, f"{name}.{k}", v) for k, v in entry["weights"].items()}
+            pairs = {str(k): _number(path, f"{name}.weights.{k}", v) for k, v in entry["weights"].items()}
+            unknown = [key for key in pairs if _action(key) is None]
+            if unknown:
+                raise ConfigurationError(
+                    f"{path}: {name}.weights has {unknown[0]!r}; known are {', '.join(space.ACTIONS)}"
+                )
             judges[str(name)] = space.vector(pairs)
         else:
             raise ConfigurationError(f"{path}: {name}.weights is not a mapping of actions to numbers")
@@ -162,20 +167,32 @@ def read_items(path: Path) -> F64:
     Raises
     ------
     DataError
-        No action column, fewer than 3 items, or a value outside [0, 1].
+        No action column, one action twice, fewer than 3 items, or a value outside [0, 1].
     """
     try:
         table = pl.read_parquet(path)
     except (OSError, pl.exceptions.PolarsError) as error:
         raise DataError(f"--items {path}: {error}") from error
-    present = {_action(name): name for name in table.columns if _action(name) is not None}
+    present: dict[str, str] = {}
+    for column in table.columns:
+        action = _action(column)
+        if action is not None:
+            if action in present:
+                raise DataError(f"--items {path}: columns {present[action]!r} and {column!r} are both {action}")
+            present[action] = column
     if not present or table.height < 3:
         raise DataError(f"--items {path}: {table.height} rows, {len(present)} action columns; 3 rows, 1 column needed")
     out = np.zeros((table.height, len(space.ACTIONS)))
-    for action, name in present.items():
-        out[:, space.ACTIONS.index(str(action))] = table[name].cast(pl.Float64).to_numpy()
-    if not np.isfinite(out).all() or out.min() < 0 or out.max() > 1:
-        raise DataError(f"--items {path}: probabilities must lie in [0, 1], found {out.min():g} to {out.max():g}")
+    for action, column in present.items():
+        kind = table[column].dtype
+        if not kind.is_numeric():
+            raise DataError(f"--items {path}: column {column!r} holds {kind}; numbers in [0, 1] are needed")
+        values = table[column].cast(pl.Float64).to_numpy()
+        wrong = np.flatnonzero(~((values >= 0) & (values <= 1)))
+        if len(wrong):
+            found = values[wrong[0]]
+            raise DataError(f"--items {path}: column {column!r}, row {wrong[0]} is {found:g}, must lie in [0, 1]")
+        out[:, space.ACTIONS.index(action)] = values
     return out
 
 

@@ -22,12 +22,13 @@ p { margin: 6px 0; } .soft { color: var(--soft); font-size: 13px; }
 .tell { border-color: #888; } .verdict li { margin: 4px 0; } .verdict ul { padding-left: 20px; margin: 8px 0 0; }
 .grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(440px, 1fr)); gap: 20px; }
 section { background: var(--paper); border: 1px solid var(--line); border-radius: 8px; padding: 18px 20px; }
-section svg { width: 100%; height: auto; display: block; margin-top: 8px; }
+section { overflow-x: auto; } section svg { width: 100%; height: auto; display: block; margin-top: 8px; }
 .wide { overflow-x: auto; margin-top: 20px; }
 table { border-collapse: collapse; width: 100%; font-size: 13px; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: 4px 8px; border-bottom: 1px solid var(--line); } th:first-child, td:first-child
 { text-align: left; } th { color: var(--soft); font-weight: 600; }
-@media (max-width: 560px) { .grid { grid-template-columns: 1fr; } main { padding: 20px 12px; } }
+@media (max-width: 560px) { .grid { grid-template-columns: minmax(0, 1fr); } main { padding: 20px 12px; }
+  section svg { min-width: 480px; } }
 @media print { body { background: #fff; } section, .verdict { break-inside: avoid; } }
 """
 

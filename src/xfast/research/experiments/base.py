@@ -24,7 +24,9 @@ __all__ = [
     "Series",
     "Tier",
     "Value",
+    "Why",
     "average",
+    "explanations",
     "per_dataset",
     "to_plain",
     "with_error",
@@ -35,6 +37,23 @@ Tier = Literal["full", "small"]
 
 
 @dataclass(frozen=True)
+class Why:
+    """Measured explanation of a difference from a published number.
+
+    Attributes
+    ----------
+    open
+        What the sources leave open, in words.
+    tried
+        Setting -> value of the very same target under it. The scoreboard counts an explanation only if at least two of
+        these differ, and says whether the published number lies among them.
+    """
+
+    open: str
+    tried: Mapping[str, Value]
+
+
+@dataclass(frozen=True)
 class Result:
     """What a part found.
 
@@ -42,8 +61,8 @@ class Result:
     ----------
     values
         Target id -> value; a mean with its standard error is ``{"value": …, "se": …}``.
-    notes
-        Target id or id prefix -> measured explanation of a difference from the published value.
+    whys
+        Target id -> measured explanation, used where the value differs from the published one.
     detail
         Anything else worth keeping (JSON).
     figures
@@ -51,7 +70,7 @@ class Result:
     """
 
     values: dict[str, Value]
-    notes: dict[str, str] = field(default_factory=dict)
+    whys: dict[str, Why] = field(default_factory=dict)
     detail: dict[str, Any] = field(default_factory=dict)
     figures: dict[str, Figure] = field(default_factory=dict)
 
@@ -158,6 +177,22 @@ def _mean(values: Sequence[Value]) -> Value:
     if isinstance(first, str | list) or all(value == first for value in values):
         return first
     return float(np.mean(values))  # type: ignore[arg-type]
+
+
+def explanations(runs: Mapping[str, Mapping[str, Value]], reason: str, *, ids: str = "") -> dict[str, Why]:
+    """One explanation per value of a study that was run under several settings.
+
+    Parameters
+    ----------
+    runs
+        Setting -> target id -> value; a setting without a value for some target is left out there.
+    reason
+        What the settings stand for: what the sources leave open.
+    ids
+        Only targets whose id starts so.
+    """
+    keys = dict.fromkeys(key for run in runs.values() for key in run if key.startswith(ids))
+    return {key: Why(reason, {name: run[key] for name, run in runs.items() if key in run}) for key in keys}
 
 
 def with_error(samples: F64) -> dict[str, float]:

@@ -17,6 +17,8 @@ from xfast.research.experiments.base import (
     Result,
     Series,
     Value,
+    Why,
+    explanations,
     per_dataset,
     with_error,
 )
@@ -100,27 +102,31 @@ def run_synthetic(context: Context) -> Result:
             values[key] = one_more(means[:, row, column])
             one_pool[key] = with_error(utilities[n, 0.3][who].mean(axis=1))
     growth = 100 * (means[:, -1] / means[:, 0] - 1)
-    distance, ranges = {}, []
-    for row, n in ((0, SIZES[0]), (-1, SIZES[-1])):
-        for scorer in (0, 1):
-            each = [_distance(world, scorer, found[row]) for world, found in zip(worlds, curves_of_pools, strict=True)]
-            distance[scorer, n] = float(np.mean(each))
-            if scorer == 1:
-                ranges.append(f"N = {n} {min(each):.2f} to {max(each):.2f}")
-                values[f"hausdorff.N{n}"] = distance[scorer, n]
-    spread = ", ".join(
-        f"{who} {value:.2f}" for who, value in zip(environment.names, means[:, -1].std(axis=0, ddof=1), strict=True)
+    pools = {
+        f"pool {number}": {
+            f"synthetic.N{n}.{who}_utility": float(each[row, column])
+            for row, n in enumerate(SIZES)
+            for column, who in enumerate(environment.names)
+        }
+        for number, each in enumerate(means)
+    }
+    whys = explanations(
+        pools,
+        f"the published pool is one unknown draw; the mean of {len(worlds)} pools is shown, with the error of "
+        "predicting one more",
     )
+    for n, row in ((SIZES[0], 0), (SIZES[-1], -1)):
+        key = f"hausdorff.N{n}"
+        distances = _distances(worlds, curves_of_pools[:, row])
+        values[key] = distances[SHOWN_DISTANCE]
+        whys[key] = Why(
+            "which two frontiers are compared, and in which units, is not published; shown is the distance of the "
+            f"learned from the platform's true frontier in ranges of the latter, mean of {len(worlds)} pools",
+            {**distances},
+        )
     return Result(
         values,
-        notes={
-            "synthetic.N": f"the published pool is not specified; over {len(worlds)} pools the N = 2,000 utilities "
-            f"have a standard deviation of {spread}, and the published number lies outside two of them",
-            "hausdorff": "which frontiers are compared, and in which units, is not specified; here the learned "
-            "frontier against the platform's true one, every axis divided by its range. Against the user's own true "
-            f"frontier the distance goes from {distance[0, SIZES[0]]:.2f} to {distance[0, SIZES[-1]]:.2f} with N. "
-            f"Single pools: {', '.join(ranges)}",
-        },
+        whys=whys,
         detail={
             "one_pool": one_pool,
             "growth_percent_over_pools": {
@@ -153,13 +159,25 @@ def over_pools(worlds: Sequence[Environment], seeds: Sequence[int]) -> F64:
     return out
 
 
-def _distance(world: Environment, scorer: int, clouds: F64) -> float:
-    """Mean Hausdorff distance of frontiers ``[seeds, 21, K]`` from the true one of a stakeholder, in ranges of the
-    platform's frontier.
-    """
-    unit = np.ptp(curves_of_truth(world, 1), axis=0)
-    truth = curves_of_truth(world, scorer) / unit
-    return float(np.mean([hausdorff(cloud / unit, truth) for cloud in clouds]))
+SHOWN_DISTANCE = "user, platform, society; from platform's true frontier; in its ranges"
+
+
+def _distances(worlds: Sequence[Environment], clouds: F64) -> dict[str, float]:
+    """Mean Hausdorff distance of learned frontiers ``[pools, seeds, 21, K]`` by axes, true frontier and units."""
+    names = worlds[0].names
+    true = np.array([[curves_of_truth(world, scorer) for scorer in range(len(names))] for world in worlds])
+    out = {}
+    for axes in ([0, 1, 2], [0, 1], [0, 2]):
+        for scorer, whose in enumerate(names):
+            for unit in ("in its ranges", "per item", "per slate"):
+                each = []
+                for found, reference in zip(clouds[..., axes], true[:, scorer][..., axes], strict=True):
+                    scale = np.ptp(reference, axis=0) if unit == "in its ranges" else 1.0
+                    scale = frontier.SLATE if unit == "per item" else scale
+                    each.append(np.mean([hausdorff(cloud / scale, reference / scale) for cloud in found]))
+                seen = ", ".join(names[axis] for axis in axes)
+                out[f"{seen}; from {whose}'s true frontier; {unit}"] = float(np.mean(each))
+    return out
 
 
 def one_more(samples: F64) -> dict[str, float]:

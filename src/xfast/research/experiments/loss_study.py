@@ -10,7 +10,7 @@ import numpy as np
 
 from xfast.research import convergence, losses, pairs, policies, space, synthetic, training
 from xfast.research.environment import F64, I64, Environment
-from xfast.research.experiments.base import Context, Experiment, Part, Result, Value, average
+from xfast.research.experiments.base import Context, Experiment, Part, Result, Value, average, explanations
 
 MARGINS = (0.05, 0.1, 0.15, 0.25, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0)
 LAMBDAS = (0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0)
@@ -53,24 +53,12 @@ def run(context: Context) -> Result:
     """
     worlds = synthetic.environments(context.count(2_000, 200), context.count(6, 1))
     found = [study(context, world) for world in worlds]
-    accuracies = np.array(
-        [[value for key, value in values.items() if key.endswith(".accuracy")] for values, _ in found], np.float64
-    )
-    apart = np.abs(accuracies - accuracies.mean(axis=0)).max()
+    pools = {f"pool {number}": values for number, (values, _) in enumerate(found)}
     return Result(
-        average([values for values, _ in found]),
-        notes={
-            "loss87": f"mean of {len(worlds)} pools, as the published one is not specified; the accuracy of a single "
-            f"pool lies up to {apart:.4f} from the mean",
-            **{key: _range(key, found) for key in found[0][0] if key.startswith(("loss87.cos", "loss87.disagreement"))},
-        },
+        average(list(pools.values())),
+        whys=explanations(pools, f"the published pool is one unknown draw; the mean of {len(worlds)} pools is shown"),
         detail={"pools": [more for _, more in found]},
     )
-
-
-def _range(key: str, found: list[tuple[dict[str, Value], dict[str, object]]]) -> str:
-    each = [float(values[key]) for values, _ in found]  # type: ignore[arg-type]
-    return f"a property of the pool: over {len(each)} pools {min(each):.3f} to {max(each):.3f} (mean shown)"
 
 
 def study(context: Context, environment: Environment) -> tuple[dict[str, Value], dict[str, object]]:

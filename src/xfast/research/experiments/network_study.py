@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
 
 import numpy as np
 from scipy.stats import spearmanr
 
-from xfast.research import frontier, network, pairs, space, training
+from xfast.research import frontier, network, pairs, space, synthetic, training
 from xfast.research.environment import F64
-from xfast.research.experiments.base import Context, Experiment, Figure, Part, Result, Series, Value
+from xfast.research.experiments.base import (
+    Context,
+    Experiment,
+    Figure,
+    Part,
+    Result,
+    Series,
+    Value,
+    Why,
+    average,
+    explanations,
+)
 from xfast.research.experiments.recovery import determination
 from xfast.research.network import Network
 from xfast.research.pareto import nondominated
 
 NAMES = ("user", "platform", "society")
 SIZES = (0, 25, 50, 100, 200, 500, 1_000, 2_000)
-BOOSTS = (1.5, 2.0, 3.0, 4.0)
 SHOWN = 3.0
-# Society of one slate with an even share of six archetypes: one topic of one's own side at worst, all six at best.
-LOWEST, HIGHEST = 1 / 6 - 2 / 6, 1 - 0.5 * 2 / 6
+BOOSTS = (1.5, 2.0, 3.0, 4.0)
+POLITICS = (1 / 3, 1 / 2, 2 / 3)
 KNOBS = (0.3, 0.5, 0.7, 0.9)
 NOISES = tuple(np.geomspace(0.02, 1.0, 14).tolist())
 
@@ -52,47 +65,37 @@ def slate_pairs(net: Network, n: int, *, seed: int) -> tuple[F64, F64]:
 
 
 def run(context: Context) -> Result:
-    """Regret of each hidden stakeholder, what proxies win back, how many pairs help; spread over archetype boosts."""
-    seeds = range(context.count(5, 1))
-    spread: dict[str, list[float]] = {}
-    main = []
-    for boost in BOOSTS:
-        for seed in seeds:
-            found = _one(network.build(boost=boost, seed=seed), context)
-            main += [found] if boost == SHOWN else []
-            for key, value in found.items():
-                spread.setdefault(key, []).append(value)
-    values: dict[str, Value] = {key: float(np.mean([row[key] for row in main])) for key in main[0]}
-    ranges = {key: (min(found), max(found)) for key, found in spread.items()}
-    notes = {
-        key: "archetype boosts and society's proxies are not specified; over boosts 1.5 to 4 and "
-        f"{len(seeds)} networks this ranges over {low:.3f} to {high:.3f} (boost 3 shown)"
-        for key, (low, high) in ranges.items()
-    }
-    bound = (
-        f"; with an even share of archetypes society lies in {LOWEST:.3f} to {HIGHEST:.3f}, so no regret can exceed "
-        f"{HIGHEST - LOWEST:.3f}: a published value above that had other shares (0.5 and more of political users)"
+    """Regret of each hidden stakeholder, what proxies win back, how many pairs help; over settings."""
+    main = [_one(network.build(boost=SHOWN, seed=seed), context) for seed in range(context.count(5, 1))]
+    tried = {f"boost {SHOWN:g}, network {seed}": found for seed, found in enumerate(main)}
+    settings = list(product(BOOSTS, POLITICS, (False, True)))
+    for boost, politics, alike in settings if context.tier == "full" else settings[:1]:
+        name = (
+            f"boost {boost:g}, {politics:.0%} political users, items {'alike in a topic' if alike else 'of their own'}"
+        )
+        tried[name] = _one(network.build(boost=boost, politics=politics, alike=alike), context)
+    whys = explanations(
+        tried,
+        "archetype boosts, shares of archetypes, item probabilities and society's proxies are not published; shown: "
+        f"boost {SHOWN:g}, a third of the users political, items of their own, mean of {len(main)} networks",
     )
-    for key in ("synthetic.loso.geom.society", "synthetic.loso.train.society", "synthetic.budget.N0"):
-        notes[key] += bound
-    compared = _budgets(network.build(boost=SHOWN, seed=0), context)
-    shown = "; ".join(f"{way} {', '.join(f'{value:.2f}' for value in curve)}" for way, curve in compared.items())
-    sizes = ", ".join(map(str, _sizes(context)))
-    for key in values:
-        if key.startswith("synthetic.budget"):
-            notes[key] += (
-                f". What is labelled and what ranks is not specified either; at N = {sizes}: {shown}. Pairs of items, "
-                "as everywhere else, give the published shape: a drop at once and a floor, because no item utility "
-                "sees a slate's variety. Only pairs of whole slates do better"
-            )
-    return Result(values, notes=notes, detail={"ranges": ranges, "budget_variants": compared})
+    variants = _budgets(network.build(boost=SHOWN, seed=0), context)
+    for row, n in enumerate(_sizes(context)):
+        why = whys[f"synthetic.budget.N{n}"]
+        labelled = {f"labels of {way}": curve[row] for way, curve in variants.items()}
+        whys[f"synthetic.budget.N{n}"] = Why(
+            f"{why.open}. What is labelled and what ranks is open, too: pairs of items or of slates, the learned "
+            "vector alone or added to the scorer",
+            {**why.tried, **labelled},
+        )
+    return Result(average(main), whys=whys, detail={"settings": tried, "budget_variants": variants})
 
 
-def _one(net: Network, context: Context) -> dict[str, float]:
+def _one(net: Network, context: Context) -> dict[str, Value]:
     points = network.serve(net, network.SCORER)
     best = float(points["society"].max())
     base = regret(points, "society")
-    out = {f"synthetic.loso.geom.{hidden}": regret(points, hidden) for hidden in NAMES}
+    out: dict[str, Value] = {f"synthetic.loso.geom.{hidden}": regret(points, hidden) for hidden in NAMES}
     for knob in KNOBS:
         at = float(np.interp(knob, frontier.DELTAS, points["society"]))
         out[f"synthetic.proxy.knob{knob}_recovery"] = 1.0 - (best - at) / base
@@ -199,64 +202,108 @@ def _efficient_regret(net: Network, scorer: F64, best: float) -> float:
     return float((best - points["society"])[keep].mean())
 
 
+# Reading of "loss against the error of the weights" -> arguments of `degrade`.
+DEGRADED: Mapping[str, Mapping[str, Any]] = {
+    "society, 100 draws a level, means": {},
+    "user, 100 draws a level, means": {"who": "user"},
+    "platform, 100 draws a level, means": {"who": "platform"},
+    "society, 10 draws a level, means": {"draws": 10},
+    "society, 3 draws a level, means": {"draws": 3},
+    "society, 20 draws a level, every draw": {"draws": 20, "single": True},
+    "user, 20 draws a level, every draw": {"who": "user", "draws": 20, "single": True},
+    "society, 200 pairs": {"draws": 20, "n": 200},
+    "society, 5,000 pairs": {"draws": 20, "n": 5_000},
+    "society, another pool": {"pool": 1},
+    "user, another pool": {"who": "user", "pool": 1},
+}
+
+
 def run_degradation(context: Context) -> Result:
     """Loss of the hidden stakeholder's slate against the relative error of the weights that rank."""
-    environment = context.environment("synthetic")
-    utility = environment.features @ environment.stakeholders["society"]
-    truth = environment.stakeholders["society"]
-    rng = np.random.default_rng(0)
-    best = np.sort(utility)[-frontier.SLATE :].mean()
-    seeds = context.count(100, 5)
-    noise = [rng.normal(0.0, sigma, (seeds, len(truth))) for sigma in NOISES]
-    perturbed = [truth * (1.0 + error) for error in noise]
-    oracle = np.array([_loss(environment.features, utility, best, weights) for weights in perturbed])
-    n = context.count(1_000, 100)
-    draws = pairs.draw(n, len(utility), seed=42)
-    train = pairs.split(n, seed=42)[0]
-    few = context.count(20, 2)
-    runs = [
-        training.Run(pairs.label(draws, environment.features @ w)[train], initial=space.initial_weights())
-        for weights in perturbed
-        for w in weights[:few]
-    ]
-    learned = training.fit(environment.features, runs).reshape(len(NOISES), few, -1)
-    proxy = np.array([_loss(environment.features, utility, best, weights) for weights in learned])
-    spread = np.array([(environment.features @ w.T).std(axis=1).mean() for w in perturbed])
-    values: dict[str, Value] = {"degradation.oracle_spearman": float(spearmanr(spread, oracle).statistic)}
-    laws = {}
-    for key, losses in (("oracle", oracle), ("proxy", proxy)):
-        keep = losses > 0
-        x, y = np.log(np.array(NOISES)[keep]), np.log(losses[keep])
-        power, scale = np.polyfit(x, y, 1)
-        values[f"degradation.{key}_R2log"] = determination(y, power * x + scale)
-        laws[key] = {"power": float(power), "scale_percent": float(np.exp(scale))}
-    grid = list(NOISES)
+    readings = list(DEGRADED)[: context.count(len(DEGRADED), 2)]
+    found = {name: degrade(context, **DEGRADED[name]) for name in readings}
+    shown = found[readings[0]]
     return Result(
-        values,
-        notes={
-            "degradation": "what is perturbed and which loss is fitted are not specified beyond 35 std^1.8; here "
-            f"relative errors of society's weights against its percent loss give {laws['oracle']['scale_percent']:.0f} "
-            f"std^{laws['oracle']['power']:.2f} (oracle) and {laws['proxy']['scale_percent']:.0f} "
-            f"std^{laws['proxy']['power']:.2f} (weights learned from {n} pairs: a floor of label noise bends the law)"
-        },
-        detail={"laws": laws},
+        {f"degradation.{key}": value for key, value in shown.values.items()},
+        whys=explanations(
+            {name: {f"degradation.{key}": v for key, v in one.values.items()} for name, one in found.items()},
+            "what is perturbed, how often, and which loss is fitted are not published beyond 35 std^1.8; shown: "
+            f"{readings[0]}, percent loss of the top 10, oracle {shown.laws['oracle']}, weights learned from 1,000 "
+            f"pairs {shown.laws['proxy']}",
+        ),
+        detail={"laws": {name: one.laws for name, one in found.items()}},
         figures={
             "degradation": Figure(
                 "Loss grows with the error of the weights",
                 "relative error of the weights",
                 "loss of the hidden stakeholder, %",
-                [Series("oracle", grid, oracle.tolist()), Series("learned", grid, proxy.tolist())],
+                [Series(key, list(NOISES), curve.tolist()) for key, curve in shown.curves.items()],
                 logx=True,
             )
         },
     )
 
 
-def _loss(features: F64, utility: F64, best: float, weights: F64) -> float:
-    """Mean percent loss of the top-10 utility when `weights` ``[S, 18]`` rank."""
-    scores = weights @ features.T
-    chosen = np.argsort(-scores, axis=1, kind="stable")[:, : frontier.SLATE]
-    return float(100.0 * (1.0 - utility[chosen].mean() / best))
+@dataclass(frozen=True)
+class Degraded:
+    """Measures of one reading, its power laws in words, and percent loss by noise level."""
+
+    values: dict[str, Value]
+    laws: dict[str, str]
+    curves: dict[str, F64]
+
+
+def degrade(
+    context: Context, *, who: str = "society", draws: int = 100, single: bool = False, n: int = 1_000, pool: int = 0
+) -> Degraded:
+    """Fit power laws of percent loss against relative weight error.
+
+    Parameters
+    ----------
+    who
+        Stakeholder whose weights are perturbed and whose slate is judged.
+    draws
+        Perturbations per noise level.
+    single
+        Fit over single draws rather than over the means of levels.
+    n
+        Pairs that the learned ("proxy") weights come from.
+    """
+    environment = context.environment("synthetic") if pool == 0 else synthetic.environment(500, seed=1_000 + pool)
+    truth = environment.stakeholders[who]
+    utility = environment.features @ truth
+    rng = np.random.default_rng(0)
+    best = float(np.sort(utility)[-frontier.SLATE :].mean())
+    draws, n = context.count(draws, min(draws, 5)), context.count(n, 100)
+    weights = [truth * (1.0 + rng.normal(0.0, sigma, (draws, len(truth)))) for sigma in NOISES]
+    few = min(draws, context.count(20, 2))
+    sampled = pairs.draw(n, len(utility), seed=42)
+    train = pairs.split(n, seed=42)[0]
+    runs = [
+        training.Run(pairs.label(sampled, environment.features @ w)[train], initial=space.initial_weights())
+        for level in weights
+        for w in level[:few]
+    ]
+    learned = training.fit(environment.features, runs).reshape(len(NOISES), few, -1)
+    values: dict[str, Value] = {}
+    laws, curves = {}, {}
+    for key, vectors in (("oracle", weights), ("proxy", list(learned))):
+        losses = [_loss(environment.features, utility, best, level) for level in vectors]
+        curves[key] = np.array([level.mean() for level in losses])
+        error = np.repeat(NOISES, len(losses[0])) if single else np.array(NOISES)
+        loss = np.concatenate(losses) if single else curves[key]
+        keep = loss > 0
+        power, scale = np.polyfit(np.log(error[keep]), np.log(loss[keep]), 1)
+        values[f"{key}_R2log"] = determination(np.log(loss[keep]), power * np.log(error[keep]) + scale)
+        values[f"{key}_spearman"] = float(spearmanr(error, loss).statistic)
+        laws[key] = f"{np.exp(scale):.0f} std^{power:.2f}"
+    return Degraded(values, laws, curves)
+
+
+def _loss(features: F64, utility: F64, best: float, weights: F64) -> F64:
+    """Percent loss ``[S]`` of the top-10 utility when each of `weights` ``[S, 18]`` ranks."""
+    chosen = np.argsort(-(weights @ features.T), axis=1, kind="stable")[:, : frontier.SLATE]
+    return np.asarray(100.0 * (1.0 - utility[chosen].mean(axis=1) / best))
 
 
 EXPERIMENT = Experiment(
