@@ -5,6 +5,7 @@ No rival: nothing else runs this pipeline in one process. What is compared is on
 
 from __future__ import annotations
 
+import itertools
 import time
 from typing import Any
 
@@ -43,12 +44,17 @@ class Pages:
         self.feed = Feed.demo()
         self.viewer = typical_viewer(self.feed)
         self.feed.for_you(self.viewer, remember=False)
+        self.others = itertools.cycle(self.feed.users.tolist())
 
     def time_for_you(self) -> None:
         self.feed.for_you(self.viewer, remember=False)
 
     def time_for_you_explained(self) -> None:
         self.feed.for_you(self.viewer, explain=True, remember=False)
+
+    def time_for_you_remembered(self) -> None:
+        """With what is written down for the next page; another viewer each time."""
+        self.feed.for_you(next(self.others))
 
     def time_for_a_stranger(self) -> None:
         self.feed.for_you(424_242, remember=False)

@@ -16,7 +16,7 @@ from xfast.mixer.heads import HEAD_INDEX, HEADS
 from xfast.mixer.times import age_ms, created_ms
 from xfast.pipeline import Column, ColumnarBatch, Field, Ragged
 
-__all__ = ["CandidateBatch"]
+__all__ = ["CandidateBatch", "decode_cell", "encode_cell"]
 
 _U64 = Field(np.uint64)
 _I64 = Field(np.int64)
@@ -229,6 +229,18 @@ _ENCODERS: dict[str, Any] = {
     ],
     "tweet_type_metrics": lambda value: value.hex(),
 }
+
+
+def encode_cell(name: str, value: Any) -> Any:
+    """A set cell of a column as JSON has it."""
+    encode = _ENCODERS.get(name)
+    return value if encode is None else encode(value)
+
+
+def decode_cell(name: str, value: Any) -> Any:
+    """The inverse of :func:`encode_cell`."""
+    decode = _DECODERS.get(name)
+    return value if decode is None else decode(value)
 
 
 def optional_ids(values: npt.NDArray[np.uint64], valid: npt.NDArray[np.bool_] | None = None) -> Column:
