@@ -184,14 +184,16 @@ class Blending:
 
 
 class Overhead:
-    """Pipeline A over 1,500 candidates with every component enabled and clients that answer from memory at once."""
+    """1,500 candidates, every component enabled, clients that answer from memory at once; pipeline A, and the whole."""
 
     def setup(self) -> None:
         from benchmarks.mixer_world import ColumnWorld
-        from xfast.mixer.pipelines import MixerSettings, scored_posts_pipeline
+        from xfast.mixer.pipelines import MixerSettings, for_you_pipeline, scored_posts_pipeline
 
         self.world = ColumnWorld(1_500)
-        self.pipeline = scored_posts_pipeline(self.world.collaborators(), MixerSettings(production=False))
+        parts, settings = self.world.collaborators(), MixerSettings(production=False)
+        self.pipeline = scored_posts_pipeline(parts, settings)
+        self.feed = for_you_pipeline(parts, settings, self.pipeline)
         self.query = self.world.query()
         self.loop = asyncio.new_event_loop()
         self.time_request()
@@ -206,7 +208,12 @@ class Overhead:
     def time_request_explained(self) -> None:
         self.pipeline.run(self.query, explain=True)
 
+    def time_for_you_awaited(self) -> None:
+        """With pipeline B around it: 35 posts and eight ads become a feed."""
+        self.loop.run_until_complete(self.feed.execute(self.query))
+
     def teardown(self) -> None:
+        self.loop.run_until_complete(self.feed.drain())
         self.loop.run_until_complete(self.pipeline.drain())
         self.loop.close()
         self.pipeline.close()

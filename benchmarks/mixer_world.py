@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from xfast.mixer.clients import CoreData, InNetworkPosts, PostLabel, Prediction, Quotes, Retrieval, UserProfiles
+from xfast.mixer.clients import AdInfo, CoreData, InNetworkPosts, PostLabel, Prediction, Quotes, Retrieval, UserProfiles
 from xfast.mixer.pipelines import Collaborators
 from xfast.mixer.query import ScoredPostsQuery
 from xfast.pipeline import NoCache
@@ -40,6 +40,7 @@ class ColumnWorld:
         self.texts, self.languages, self.names, self.nothing = (
             np.full(size, text, np.object_) for text in ("a post", "en", "someone", None)
         )
+        self.adverts = [AdInfo(900 + i, author_id=5, insert_position=1 + 4 * i) for i in range(8)]
         self.reviewed = (PostLabel("GROK_SFA"), PostLabel("PTOS_REVIEWED"))
 
     def query(self) -> ScoredPostsQuery:
@@ -57,9 +58,14 @@ class ColumnWorld:
             raise AttributeError(name)
         if name.endswith("user_ids") or name == "impressed_post_ids":
             return lambda user_id: np.arange(1, 300, dtype=np.uint64) + (np.uint64(1) << np.uint64(50))
-        if name in ("muted_keywords", "followed_topics", "inferred_topics", "impression_filters"):
+        if name in ("muted_keywords", "followed_topics", "inferred_topics", "impression_filters", "read_timestamps"):
             return lambda user_id: []
+        if name in ("read", "suggest", "prompts"):
+            return lambda *args: []
         return lambda *args, **kwargs: None
+
+    def ads(self, query: Any) -> Any:
+        return self.adverts
 
     def sequence(self, request: Any) -> Any:
         return History()

@@ -116,9 +116,9 @@ def _print_story(screen: Console, found: Explanation, story: Story) -> None:
     if story.removed_by:
         head += f"; [red]{escape(story.removed_by)}[/] removed it: {escape(story.reason)}"
     screen.print(head)
-    places = [f"{_STAGES.get(stage, stage)} {place}" for stage, place in story.ranks]
+    places = [f"{_STAGES[stage]} {place}" for stage, place in story.ranks if stage in _STAGES]
     if places:
-        screen.print(f"  places: {', '.join(places)} of {found.candidates} candidates")
+        screen.print(f"  places: {', '.join(places)} of {found.candidates:,}")
     for component, message in story.errors:
         screen.print(f"  [red]{escape(component)} failed for it:[/] {escape(message)}")
     weighted = {name.removesuffix(" x weight"): value for name, value in story.terms.items() if "x weight" in name}
@@ -152,6 +152,5 @@ _FACTORS = {
 _STAGES = {
     "RankingScorer": "after ranking",
     "VMRanker": "after the value model",
-    "Selector": "selected",
     "Result": "on the page",
 }

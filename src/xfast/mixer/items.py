@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -13,6 +13,9 @@ from xfast.mixer.clients import AdInfo, WhoToFollowUser
 from xfast.mixer.enums import BrandSafetyVerdict, SafetyLabelType, ServedType, VisibilityReason
 
 __all__ = ["FeedItem", "FeedItems", "Prompt", "PushToHomePost", "ScoredPost", "WhoToFollowModule", "scored_posts"]
+
+_LABELS = SafetyLabelType.__members__
+_SERVED_TYPES, _VERDICTS = {each.value: each for each in ServedType}, {each.value: each for each in BrandSafetyVerdict}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +80,7 @@ class FeedItem:
 
     def at(self, position: int) -> FeedItem:
         """The same item elsewhere."""
-        return replace(self, position=position)
+        return FeedItem(self.item, position)
 
 
 class FeedItems:
@@ -116,39 +119,47 @@ def scored_posts(batch: CandidateBatch, *, missing_verdict: BrandSafetyVerdict) 
     missing_verdict
         What a candidate without a verdict gets: medium risk as published, unspecified in fixed mode.
     """
-    posts = []
-    for row in batch.to_rows():
-        names = {}
-        if row.get("author_screen_name"):
-            names[row["author_id"]] = row["author_screen_name"]
-        if row.get("retweeted_screen_name") and "retweeted_user_id" in row:
-            names[row["retweeted_user_id"]] = row["retweeted_screen_name"]
-        members = SafetyLabelType.__members__
-        posts.append(
-            ScoredPost(
-                tweet_id=row["tweet_id"],
-                author_id=row.get("author_id", 0),
-                retweeted_tweet_id=row.get("retweeted_tweet_id", 0),
-                retweeted_user_id=row.get("retweeted_user_id", 0),
-                in_reply_to_tweet_id=row.get("in_reply_to_tweet_id", 0),
-                score=float(np.float32(row.get("score", 0.0))),
-                in_network=row.get("in_network", False),
-                served_type=ServedType(row.get("served_type", 0)),
-                last_scored_timestamp_ms=row.get("last_scored_at_ms", 0),
-                prediction_request_id=row.get("prediction_request_id", 0),
-                ancestors=tuple(row.get("ancestors", ())),
-                screen_names=names,
-                visibility_reason=row.get("visibility_reason"),
-                tweet_type_metrics=row.get("tweet_type_metrics", b""),
-                following_replied_user_ids=tuple(row.get("following_replied_user_ids", ())),
-                brand_safety_verdict=BrandSafetyVerdict(row.get("brand_safety_verdict", missing_verdict)),
-                safety_label_types=tuple(
-                    members[label.label_type] for label in row.get("safety_labels", ()) if label.label_type in members
-                ),
-                tweet_text=row.get("tweet_text", ""),
-                quoted_user_id=row.get("quoted_user_id", 0),
-                author_verified=row.get("author_verified"),
-                media=tuple(row.get("media") or ()),
-            )
-        )
-    return posts
+
+    def cells(name: str, unset: Any = None) -> list[Any]:
+        found = batch.ragged(name).items() if batch.schema[name].ragged else batch.column(name).items()
+        return found if unset is None else [unset if cell is None else cell for cell in found]
+
+    authors, originals = cells("author_id"), cells("retweeted_user_id", 0)
+    label_types: dict[int, tuple[SafetyLabelType, ...]] = {}  # by identity: most posts share a few tuples
+    labels = cells("safety_labels", ())
+    for each in labels:
+        if id(each) not in label_types:
+            label_types[id(each)] = tuple(_LABELS[one.label_type] for one in each if one.label_type in _LABELS)
+    # In the order of ScoredPost's fields.
+    columns = (
+        cells("tweet_id"),
+        authors,
+        cells("retweeted_tweet_id", 0),
+        originals,
+        cells("in_reply_to_tweet_id", 0),
+        batch.column("score").filled(0.0).astype(np.float32).tolist(),
+        cells("in_network", False),
+        [_SERVED_TYPES[number] for number in cells("served_type", 0)],
+        cells("last_scored_at_ms", 0),
+        cells("prediction_request_id", 0),
+        map(tuple, cells("ancestors", ())),
+        map(_names, authors, cells("author_screen_name"), originals, cells("retweeted_screen_name")),
+        cells("visibility_reason"),
+        cells("tweet_type_metrics", b""),
+        map(tuple, cells("following_replied_user_ids", ())),
+        [_VERDICTS[number] for number in cells("brand_safety_verdict", missing_verdict)],
+        [label_types[id(each)] for each in labels],
+        cells("tweet_text", ""),
+        cells("quoted_user_id", 0),
+        cells("author_verified"),
+        map(tuple, cells("media", ())),
+    )
+    return [ScoredPost(*values) for values in zip(*columns, strict=True)]
+
+
+def _names(author: int, name: str | None, original: int, original_name: str | None) -> dict[int, str]:
+    """Screen names by user, each only if known."""
+    names = {author: name} if name else {}
+    if original and original_name:
+        names[original] = original_name
+    return names

@@ -49,11 +49,12 @@ class Histogram:
 class Series:
     """One counter or histogram, found once and written often; it exists from its first value on."""
 
-    __slots__ = ("_key", "_metrics")
+    __slots__ = ("_histogram", "_key", "_metrics")
 
     def __init__(self, metrics: Metrics, key: Key) -> None:
         self._metrics = metrics
         self._key = key
+        self._histogram: Histogram | None = None
 
     def count(self, value: float = 1) -> None:
         """Add to the counter."""
@@ -65,9 +66,9 @@ class Series:
         """Add one value to the histogram."""
         metrics = self._metrics
         with metrics._lock:
-            histogram = metrics._histograms.get(self._key)
+            histogram = self._histogram
             if histogram is None:
-                histogram = metrics._histograms[self._key] = Histogram()
+                histogram = self._histogram = metrics._histograms.setdefault(self._key, Histogram())
             histogram.observe(value)
 
 

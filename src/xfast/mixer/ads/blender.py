@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -104,7 +105,7 @@ class AdsBlender:
     def _count(self, posts: Sequence[ScoredPost], ads: Sequence[AdInfo]) -> None:
         if self.metrics is None:
             return
-        for post in posts:
-            self.metrics.count("AdsBlender.post_brand_safety_verdict", verdict=post.brand_safety_verdict.pascal)
-        for ad in ads:
-            self.metrics.count("AdsBlender.ad_brand_safety_risk", risk=ad.risk)
+        for verdict, count in Counter(post.brand_safety_verdict for post in posts).items():
+            self.metrics.count("AdsBlender.post_brand_safety_verdict", count, verdict=verdict.pascal)
+        for risk, count in Counter(ad.risk for ad in ads).items():
+            self.metrics.count("AdsBlender.ad_brand_safety_risk", count, risk=risk)

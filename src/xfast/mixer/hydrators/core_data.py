@@ -55,6 +55,8 @@ class CoreDataHydrator(CachedHydrator[ScoredPostsQuery, CandidateBatch]):
 
     def update(self, query: ScoredPostsQuery, batch: CandidateBatch, result: Hydration) -> CandidateBatch:
         updated = super().update(query, batch, result)
-        if self.quirks == "reference" or result.ok is None or result.ok.all() or result.failure is not None:
+        if self.quirks == "reference" or result.ok is None or result.failure is not None:
+            return updated
+        if np.count_nonzero(result.ok) == len(result.ok):
             return updated
         return updated.with_columns({"core_data_failed": ~result.ok})

@@ -17,11 +17,8 @@ __all__ = ["FollowedGrokTopicsQueryHydrator", "new_user_topics", "parent_flags"]
 
 def parent_flags(topics: list[int]) -> npt.NDArray[np.bool_]:
     """Flags ``[32]`` in the order of :func:`xfast.mixer.topics.parent_topics`."""
-    flags = np.zeros(PARENT_COUNT, np.bool_)
-    chosen = set(topics)
-    for index, topic in enumerate(parent_topics()):
-        flags[index] = topic in chosen
-    return flags
+    chosen, parents = set(topics), parent_topics()
+    return np.array([topic in chosen for topic in parents] + [False] * (PARENT_COUNT - len(parents)), np.bool_)
 
 
 def new_user_topics(query: ScoredPostsQuery, followed: list[int]) -> list[int]:
