@@ -13,7 +13,7 @@ from xfast.cli import main
 from xfast.errors import DataError, ParameterError
 from xfast.research import directions, loso, network, runner, scoreboard, synthetic, training
 from xfast.research.environment import Environment
-from xfast.research.experiments import EXPERIMENTS, Context
+from xfast.research.experiments import EXPERIMENTS, Context, noise_study
 from xfast.research.experiments.base import with_error
 from xfast.research.experiments.goodhart import one_more, over_pools, tag_entropy
 from xfast.research.experiments.plural_study import population
@@ -111,6 +111,16 @@ def test_mixed_labels_follow_the_mixture() -> None:
         assert rows.shape == (800, 2)
         assert (rows[:, 0] != rows[:, 1]).all()
         assert (rows[:, 0] > rows[:, 1]).mean() == pytest.approx(0.75, abs=0.07)
+
+
+def test_noise_on_labels_and_errors_of_proxies(small: Environment) -> None:
+    found = noise_study.invariance(small, (42,))
+    cosines = [found[str(sigma)]["cosine"] for sigma in noise_study.SIGMAS]
+    assert 1.0 > cosines[0] > cosines[-1]
+    assert all(1.0 <= each["items_shown"]["many"] < each["items_shown"]["few"] <= 60 for each in found.values())
+    within, match = noise_study.convergence_and_match(small, 0.05, n=200, seeds=(42,))["user"]
+    assert 0.5 < within <= 1.0
+    assert match in (0.0, 0.5, 1.0)
 
 
 def test_entropy_counts_every_tag() -> None:
@@ -226,6 +236,29 @@ def test_statuses_and_page() -> None:
     assert "few: 3; many: 2. Nearest: many; none reaches the published number" in page
     timed = scoreboard.timings({"x/y": record | {"seconds": 2.0}, "x/ml-100k": record | {"seconds": 3.0}})
     assert "no data files: 2 s together; all parts here: 5 s" in timed
+
+
+def test_values_over_several_data_sets() -> None:
+    names = scoreboard.ALL_FOUR
+    records = {}
+    for number, name in enumerate(names):
+        signs = {"T=1.0": [3 + number, 4 + number], "top-10": [1, 4]}
+        detail = {"strong_matches": signs, "method_B_strong_raw": [10 + number, 12]}
+        records[f"directions/{name}"] = {"values": {}, "whys": {}, "detail": detail}
+        budget = {f"budget.{name}.hide_a.N50": f"{10.0 * number}", f"budget.{name}.hide_a.N80": ">500"}
+        records[f"data-budget/{name}"] = {"values": budget, "whys": {}, "detail": {}}
+    targets = [
+        Target("direction.strong_match_softmax_T1", "18/22", "exact", "all four"),
+        Target("direction.strong_match_top-10", "5/16", "+-1", "all four"),
+        Target("direction.method_B_strong_raw", "21/24", "exact", "ml-100k, ml-1m"),
+        Target("budget.median_N50_16_configs", 15.0, "exact", "all four"),
+        Target("budget.median_N80_16_configs", 137.0, "25%", "all four"),
+    ]
+    rows = scoreboard.compare(targets, records, set(names))
+    assert [row.status for row in rows] == ["reproduced"] * 4 + ["differs"]
+    del records["directions/mind-small"]
+    rows = scoreboard.compare(targets, records, set(names) - {"mind-small"})
+    assert [row.status for row in rows[:3]] == ["waiting", "waiting", "reproduced"]
 
 
 @pytest.mark.parametrize(

@@ -23,11 +23,16 @@ def proxy_run(
     *,
     seed: int,
     sigma: float = SIGMA,
+    noise: float = pairs.LABEL_NOISE,
     initial: F64 | None = None,
 ) -> training.Run:
-    """A run whose labels come from misspecified weights of `target`: one seed for proxy, pairs and split."""
+    """A run whose labels come from misspecified weights of `target`: one seed for proxy, pairs and split.
+
+    `sigma` is the relative error of the proxy weights, `noise` the standard deviation on every label.
+    """
     proxy = pairs.misspecify(environment.stakeholders[target], sigma=sigma, seed=seed)
-    labelled = pairs.label(pairs.draw(n, len(environment.features), seed=seed), environment.features @ proxy)
+    draws = pairs.draw(n, len(environment.features), seed=seed, noise=noise)
+    labelled = pairs.label(draws, environment.features @ proxy)
     return training.Run(labelled[pairs.split(n, seed=seed)[0]], initial=initial)
 
 
@@ -45,12 +50,18 @@ class Pairs:
     many: dict[str, F64]
 
 
-def goodhart_pairs(environment: Environment, *, seeds: Sequence[int] = PAIR_SEEDS, schedule: training.Adam) -> Pairs:
+def goodhart_pairs(
+    environment: Environment,
+    *,
+    seeds: Sequence[int] = PAIR_SEEDS,
+    schedule: training.Adam,
+    sigma: float = SIGMA,
+    noise: float = pairs.LABEL_NOISE,
+) -> Pairs:
     """Train every base stakeholder on few and on many pairs for every seed, in one compile."""
     keys = [(target, n, seed) for target in environment.names for n in (FEW, MANY) for seed in seeds]
-    learned = training.fit(
-        environment.features, [proxy_run(environment, target, n, seed=seed) for target, n, seed in keys], schedule
-    )
+    runs = [proxy_run(environment, target, n, seed=seed, sigma=sigma, noise=noise) for target, n, seed in keys]
+    learned = training.fit(environment.features, runs, schedule)
     return gather(environment, learned, len(seeds))
 
 
@@ -93,6 +104,7 @@ def unperturbed(
     *,
     n: int = 2_500,
     seeds: Sequence[int] = PAIR_SEEDS,
+    noise: float = pairs.LABEL_NOISE,
 ) -> tuple[dict[tuple[str, str], F64], dict[str, list[float]]]:
     """Train every base stakeholder on its own labels with several losses.
 
@@ -108,7 +120,8 @@ def unperturbed(
     for member in members:
         for name in environment.names:
             for seed in seeds:
-                labelled = pairs.label(pairs.draw(n, len(environment.features), seed=seed), utilities[name])
+                draws = pairs.draw(n, len(environment.features), seed=seed, noise=noise)
+                labelled = pairs.label(draws, utilities[name])
                 train, held_out = pairs.split(n, seed=seed)
                 runs.append(training.Run(labelled[train], member, np.clip(utilities[name], 0.0, 1.0)))
                 keys.append((member.name, name))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -166,8 +166,3 @@ def _frontier_utility(environment: Environment, scorers: F64, utility: F64) -> F
     """Slate utility ``[R, deltas]`` of scorers ``[R, D]``."""
     chosen = frontier.slates(scorers @ environment.features.T, environment.topics)
     return np.asarray(utility[chosen].sum(axis=-1))
-
-
-def median_with_infinities(values: Mapping[str, float]) -> float:
-    """Median where ``>500`` counts as infinite (RESEARCH §5)."""
-    return float(np.median(np.array(list(values.values()))))

@@ -89,7 +89,7 @@ def compare(targets: Sequence[Target], records: Mapping[str, Mapping[str, Any]],
     for record in records.values():
         values |= record["values"]
         whys |= record["whys"]
-    values |= _derived(targets, records)
+    values |= _signs_of_sample(targets, records) | _across(records)
     present = here | {"synthetic", "none"}
     rows = []
     for target in targets:
@@ -153,7 +153,7 @@ def _row(numbers: Iterable[float]) -> str:
     return ", ".join(f"{number:.4g}" for number in numbers)
 
 
-def _derived(targets: Sequence[Target], records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _signs_of_sample(targets: Sequence[Target], records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Values that need published ones: do pool correlations of the MIND sample have the published T = 10 signs?"""
     record = records.get("closed-forms/mind-truncated")
     if record is None:
@@ -174,10 +174,43 @@ def _derived(targets: Sequence[Target], records: Mapping[str, Mapping[str, Any]]
     return {"ours.mind_truncated.poolcorr_sign_agreement_T10": text}
 
 
+ALL_FOUR = ("ml-100k", "ml-1m", "mind-small", "amazon-kindle")
+
+
+def _across(records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Values over several data sets: strong pairs whose sign was right, Method B, medians of the data budgets."""
+
+    def every(experiment: str, names: Sequence[str]) -> list[Mapping[str, Any]]:
+        found = [records.get(f"{experiment}/{name}") for name in names]
+        return [record for record in found if record is not None] if None not in found else []
+
+    out: dict[str, Any] = {}
+    signs = [record["detail"]["strong_matches"] for record in every("directions", ALL_FOUR)]
+    for mechanism in dict.fromkeys(key for each in signs for key in each):
+        hits, pairs = np.sum([each.get(mechanism, (0, 0)) for each in signs], axis=0)
+        name = "softmax_T1" if mechanism == "T=1.0" else mechanism
+        out[f"direction.strong_match_{name}"] = f"{hits}/{pairs}"
+    films = every("directions", ALL_FOUR[:2])
+    if films:
+        hits, pairs = np.sum([record["detail"]["method_B_strong_raw"] for record in films], axis=0)
+        out["direction.method_B_strong_raw"] = f"{hits}/{pairs}"
+    budgets = every("data-budget", ALL_FOUR)
+    for share in ("N50", "N80") if budgets else ():
+        found = [
+            number
+            for record in budgets
+            for key, value in record["values"].items()
+            if key.endswith(f".{share}")
+            for number in _numbers(value)
+        ]
+        out[f"budget.median_{share}_16_configs"] = float(np.median(found))
+    return out
+
+
 def needed(target: Target) -> set[str]:
     """Data sets behind a target."""
     if target.dataset == "all four":
-        return {"ml-100k", "ml-1m", "mind-small", "amazon-kindle"}
+        return set(ALL_FOUR)
     return {name.strip() for name in target.dataset.split(",")}
 
 

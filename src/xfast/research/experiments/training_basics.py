@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from xfast.research import convergence, pairs, space, synthetic, training
+from xfast.research import convergence, losses, pairs, space, synthetic, training
 from xfast.research.environment import F64, Environment
 from xfast.research.experiments.base import Context, Experiment, Part, Result, Why, average, explanations
 
@@ -28,6 +28,9 @@ def run(context: Context) -> Result:
     settings = {f"pool {number}": float(accuracy) for number, accuracy in enumerate(clear)}
     for l2 in (1e-4, 1e-5):
         settings[f"ridge {l2:g}, mean of 5 pools"] = float(_first_phase(worlds[:5], many, l2).mean())
+    settings["weighted by confidence, mean of 5 pools"] = float(
+        _first_phase(worlds[:5], many, CLEAR_RIDGE, confidence=True).mean()
+    )
     names = worlds[0].names
     pools = {
         f"pool {number}": {
@@ -68,16 +71,22 @@ def _held_out(worlds: Sequence[Environment], n: int) -> F64:
     return np.array(found).reshape(len(worlds), -1)
 
 
-def _first_phase(worlds: Sequence[Environment], n: int, l2: float) -> F64:
-    """Accuracy ``[pools]`` on noise-free pairs whose ground-truth rewards differ by at least 0.1 (RESEARCH §2)."""
+def _first_phase(worlds: Sequence[Environment], n: int, l2: float, *, confidence: bool = False) -> F64:
+    """Accuracy ``[pools]`` on noise-free pairs whose ground-truth rewards differ by at least 0.1 (RESEARCH §2).
+
+    With `confidence` every pair counts by ``min(1, gap)``.
+    """
     found = []
     for number, world in enumerate(worlds):
         reward = world.features @ space.HAND_WEIGHTS
         items = pairs.draw(n, len(reward), seed=SEED + number).items
         gap = reward[items[:, 0]] - reward[items[:, 1]]
-        items = np.where((gap > 0)[:, None], items, items[:, ::-1])[np.abs(gap) >= CLEAR_GAP]
+        clear = np.abs(gap) >= CLEAR_GAP
+        items, gap = np.where((gap > 0)[:, None], items, items[:, ::-1])[clear], np.abs(gap)[clear]
         train, held_out = pairs.split(len(items), seed=SEED + number)
-        w = convergence.fit(world.features, [training.Run(items[train])], l2=l2)[0]
+        differences = world.features[items[train, 0]] - world.features[items[train, 1]]
+        share = np.minimum(gap[train], 1.0) if confidence else None
+        w = convergence.newton(differences, losses.bradley_terry(), l2=l2, weights=share)
         found.append(pairs.accuracy(world.features @ w, items[held_out]))
     return np.array(found)
 
