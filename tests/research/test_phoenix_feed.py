@@ -109,7 +109,8 @@ def test_nobody_to_serve_is_an_error(observed: Observed) -> None:
 def test_small_size_of_the_feed_study() -> None:
     found = phoenix_world.run_weights(Context({}, "small"))
     feeds = found.detail["feeds"]
-    assert found.detail["pages_as_assembled"] == "6/6"
+    assert found.detail["pages_as_assembled"] == "4/4"
+    assert set(found.detail["refused_by_the_mixer"]) == {"engagement", "outrage"}  # they reward harm
     assert feeds["outrage"]["judges"]["society"]["verdict"]["verdict"] == "loses"
     assert feeds["outrage"]["judges"]["society"]["true_gain"]["value"] < 0
     assert feeds["2026-08"]["judges"]["care"]["true_gain"]["value"] > 0.5

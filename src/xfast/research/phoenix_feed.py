@@ -15,12 +15,13 @@ from typing import Final
 import numpy as np
 
 from xfast.actions import RESEARCH18
-from xfast.errors import ParameterError
+from xfast.errors import ConfigurationError, ParameterError
 from xfast.feed import Feed
 from xfast.mixer.candidates import CandidateBatch
 from xfast.mixer.clients import Prediction, PredictRequest
 from xfast.mixer.embedded import LocalRanker
 from xfast.mixer.heads import HEAD_INDEX
+from xfast.mixer.params import Params
 from xfast.mixer.scorers import RankingScorer, decode_heads
 from xfast.phoenix import Ranker
 from xfast.phoenix.artifacts import Tower
@@ -161,6 +162,18 @@ def agrees(feed: Feed, pool: Pool, mixer: Mapping[str, float] | None = None) -> 
     kept = [row for row, post in enumerate(ranked.tweet_id.tolist()) if post not in removed][: len(page)]
     same_posts = [item.post_id for item in page] == ranked.tweet_id[kept].tolist()
     return len(page) > 0 and same_posts and np.allclose([item.score for item in page], ranked.values("score")[kept])
+
+
+def refused(mixer: Mapping[str, float]) -> str | None:
+    """Why the assembled feed serves nobody with these overrides (it rewards harm, say); None if it does serve.
+
+    Such weights can still order a pool: what a feed must not do is worth knowing, too.
+    """
+    try:
+        Params().override(dict(mixer)).check()
+    except ConfigurationError as error:
+        return str(error)
+    return None
 
 
 def serve(world: World, pools: Sequence[Pool], *, mixer: Mapping[str, float] | None = None) -> Served:

@@ -141,10 +141,11 @@ def explain(why: Mapping[str, Any] | None, target: Target) -> tuple[Status, str]
     nearest = list(tried)[int(distance.argmin())]
     close, _ = within(why["tried"][nearest], target.value, target.tolerance)
     inside = close or bool(np.all((low <= aim) & (aim <= high)))
-    if len(tried) <= FEW:
-        shown = "; ".join(f"{name}: {_row(found)}" for name, found in tried.items()) + f". Nearest: {nearest}"
+    words = {name: _show(why["tried"][name]) for name in tried}
+    if len(tried) <= FEW or isinstance(target.value, str):
+        shown = "; ".join(f"{name}: {value}" for name, value in words.items()) + f". Nearest: {nearest}"
     else:
-        shown = f"{len(tried)} settings, {_row(low)} to {_row(high)}. Nearest: {nearest}, {_row(tried[nearest])}"
+        shown = f"{len(tried)} settings, {_row(low)} to {_row(high)}. Nearest: {nearest}, {words[nearest]}"
     shown += " (within tolerance)" if close else "" if inside else "; none reaches the published number"
     return ("inside" if inside else "beyond"), f"{why['open']}. Measured: {shown}"
 

@@ -93,11 +93,13 @@ def run_weights(context: Context) -> Result:
     checked = seen.pools[: context.count(5, 1)]
     rng = np.random.default_rng(1)
     found: dict[str, dict[str, Any]] = {}
-    served = {}
-    agreeing = []
+    served, agreeing = {}, []
+    refusals: dict[str, str | None] = {}
     for name, mixer in feeds().items():
         served[name] = phoenix_feed.serve(seen.world, seen.pools, mixer=mixer)
-        agreeing += [phoenix_feed.agrees(seen.feed, pool, mixer) for pool in checked]
+        refusals[name] = phoenix_feed.refused(mixer)
+        if refusals[name] is None:
+            agreeing += [phoenix_feed.agrees(seen.feed, pool, mixer) for pool in checked]
         found[name] = {"judges": judged(served[name], rng), "topics_in_page": phoenix_feed.variety(served[name])}
     told = [entry for each in found.values() for entry in each["judges"].values() if "verdict" in entry]
     right = [entry["verdict_right"] for entry in told if entry["verdict_right"] is not None]
@@ -117,6 +119,7 @@ def run_weights(context: Context) -> Result:
         detail={
             "viewers": len(seen.pools),
             "pages_as_assembled": f"{sum(agreeing)}/{len(agreeing)}",
+            "refused_by_the_mixer": {name: reason for name, reason in refusals.items() if reason},
             "candidates": len(served[preset].rank),
             "feeds": found,
             "promise_over_truth": float(np.dot(promised, got) / np.dot(got, got)),
