@@ -127,10 +127,13 @@ def test_the_value_model_spreads(town: Town) -> None:
     assert sorted(plain) == sorted(spread) and plain != spread
 
 
-def test_ads_need_labels_and_keep_their_cap(make_town: Make) -> None:
+def test_ads_need_labels_and_keep_their_cap(make_town: Make, caplog: pytest.LogCaptureFixture) -> None:
     town = make_town(campaigns=ADS)
     posts = strangers(town)
-    assert not [item for item in town.feed.for_you(7).timeline if isinstance(item, PromotedItem)]
+    for viewer in (6, 7):
+        assert not [item for item in town.feed.for_you(viewer).timeline if isinstance(item, PromotedItem)]
+    (message,) = [each for each in caplog.messages if "ad" in each]
+    assert "none of 20 posts has the label GROK_SFA" in message, "said once, not per page"
     for post in posts:
         names = ("GROK_SFA", "PTOS_REVIEWED")
         town.tell(*(Label(name, LabelCategory.BRAND, post_id=post) for name in names))

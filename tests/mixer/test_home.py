@@ -11,6 +11,7 @@ from xfast.errors import ParameterError
 from xfast.mixer.deciders import Decider
 from xfast.mixer.home import HomeMixer
 from xfast.mixer.items import ScoredPost
+from xfast.mixer.params import Params
 from xfast.mixer.pipelines import MixerSettings
 
 VIEWER = 7
@@ -61,6 +62,16 @@ async def test_following_is_in_network(home: HomeMixer, world: FakeWorld) -> Non
     assert {post.served_type.pascal for post in posts} == {"RankedFollowing"}
     await home.for_you_feed.drain()
     await home.scored_posts.drain()
+
+
+def test_a_configuration_that_cannot_show_ads_says_so(world: FakeWorld, caplog: pytest.LogCaptureFixture) -> None:
+    HomeMixer(world.collaborators()).close()
+    assert caplog.messages == []
+    silent = Params().override({"EnableAdsBrandSafetyHydrator": False})
+    HomeMixer(world.collaborators(), MixerSettings(params=silent)).close()
+    HomeMixer(world.collaborators(), MixerSettings(params=silent, production=False)).close()
+    (message,) = caplog.messages
+    assert message.startswith("ads are on but EnableAdsBrandSafetyHydrator is off")
 
 
 def test_deciders_are_on_for_their_share_of_requests(world: FakeWorld) -> None:

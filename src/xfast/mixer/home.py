@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,13 +11,18 @@ from typing import Any
 from xfast.errors import ParameterError
 from xfast.ids import as_uint64
 from xfast.mixer.candidates import CandidateBatch
+from xfast.mixer.clients import AdInfo
 from xfast.mixer.deciders import Decider
-from xfast.mixer.items import FeedItem, FeedItems
+from xfast.mixer.enums import SafetyLabelType
+from xfast.mixer.items import FeedItem, FeedItems, ScoredPost
 from xfast.mixer.pipelines import Collaborators, MixerSettings, for_you_pipeline, scored_posts_pipeline
 from xfast.mixer.query import ScoredPostsQuery
 from xfast.pipeline import CandidateTrace, ComponentRun, PipelineResult
 
 __all__ = ["Explained", "HomeMixer", "Page"]
+
+_log = logging.getLogger("xfast.mixer")
+_REVIEWED = {SafetyLabelType.GROK_SFA, SafetyLabelType.GROK_NSFA_LIMITED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +72,14 @@ class HomeMixer:
         self.settings = settings or MixerSettings()
         if self.settings.quirks == "fixed":  # the release computes with whatever it is given (HOME_MIXER §15.15)
             self.settings.params.check()
+        if self.settings.production:  # not again for one that looks without a trace
+            for warning in self.settings.params.warnings():
+                _log.warning("%s", warning)
         self._decider = Decider(self.settings.deciders)
         self.scored_posts = scored_posts_pipeline(collaborators, self.settings)
         self.for_you_feed = for_you_pipeline(collaborators, self.settings, self.scored_posts)
         self._requests = itertools.count(1)
+        self._told = not self.settings.production
 
     def query(
         self, user_id: int, *, limit: int | None = None, params: Mapping[str, Any] | None = None, **fields: Any
@@ -143,7 +153,22 @@ class HomeMixer:
             failures += inner.failures
             candidates += explained(inner)
         ranked = CandidateBatch.concat(result.query.ranked or ())
+        if not self._told:
+            self._explain_missing_ads(result)
         return Page(result.selected.items, tuple(failures), tuple(candidates), ranked)
+
+    def _explain_missing_ads(self, result: PipelineResult[ScoredPostsQuery, FeedItems]) -> None:
+        """Say once why ads stay away when nothing writes the labels that their neighbours need."""
+        if not result.non_selected.of_type(AdInfo) or result.selected.of_type(AdInfo):
+            return
+        posts = result.selected.of_type(ScoredPost)
+        if posts and all(_REVIEWED.isdisjoint(post.safety_label_types) for post in posts):
+            self._told = True
+            _log.warning(
+                "no ad could be placed: none of %d posts has the label GROK_SFA or GROK_NSFA_LIMITED, which an ad's"
+                " neighbours need; without a source of brand-safety labels ads cannot appear",
+                len(posts),
+            )
 
     async def drain(self) -> None:
         """Wait for the side effects of requests of this event loop."""
