@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from tests.pipeline.toys import Best, Drop, DropLater, Give, GiveOther, Numbers, Query, Remember, Score, Set, Write
 from xfast.errors import ConfigurationError, ParameterError
-from xfast.pipeline import Hydration, Metrics, Pipeline, Policy, Selector, descending, prometheus_name
+from xfast.pipeline import Hydration, Metrics, Pipeline, PipelineResult, Policy, Selector, descending, prometheus_name
 
 QUIET = Policy(log_level=logging.DEBUG)
 
@@ -353,3 +353,10 @@ def test_metrics_have_prometheus_forms() -> None:
     assert 'xfast_partition_organic_enforcement_total{action="drop"} 1.0' in text
     assert 'xfast_vf_hydrator_run_bucket{le="5",series="latency_ms"} 1.0' in text
     assert prometheus_name("PhoenixMOESource.run") == "xfast_phoenix_moe_source_run"
+
+
+def test_an_empty_result_has_no_candidates() -> None:
+    query = Query()
+    result = PipelineResult.empty(Numbers, query)
+    assert result.query is query and not result.failures
+    assert [len(part) for part in (result.retrieved, result.filtered, result.selected, result.non_selected)] == [0] * 4

@@ -91,6 +91,12 @@ class PipelineResult(Generic[Q, B]):
     failures: list[ComponentRun] = field(default_factory=list)
     trace: Trace | None = None
 
+    @classmethod
+    def empty(cls, batch_type: type[B], query: Q) -> PipelineResult[Q, B]:
+        """The result of a request that found nothing, for callers that answer without running the pipeline."""
+        nothing = batch_type.concat([])
+        return cls(query, nothing, nothing, nothing, [])
+
     @property
     def filtered(self) -> B:
         """Removed candidates: by filters, in filter order, then by post-selection filters."""
