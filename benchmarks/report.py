@@ -54,7 +54,7 @@ def render(base: str, head: str) -> str:
     lines = [f"# Benchmarks: {base[:8]} → {head[:8]}", "", f"Machine: {platform.node()}, {platform.machine()}.", ""]
     shared = sorted(before.keys() & after.keys())
     if not shared:
-        lines.append("No benchmark was measured on both commits.")
+        raise SystemExit(f"no benchmark has results of both {base[:8]} and {head[:8]}: see what asv says above")
     worse = [name for name in shared if before[name] > 0 and after[name] / before[name] >= NOISE]
     lines.append(f"{len(shared)} values on both commits, {len(worse)} at least {NOISE} × the base.")
     groups: dict[str, list[str]] = defaultdict(list)
