@@ -30,6 +30,8 @@ def test_report_names_a_slower_benchmark(tmp_path: Path, monkeypatch: pytest.Mon
     assert "| `Lookup.time_lookup(500)` | 2 | 4 | 2.00 |" in text
     assert "2 values on both commits, 1 at least 1.3 × the base." in text
     assert "<script" not in text and "http://www.w3.org/2000/svg" in text
+    with pytest.raises(SystemExit, match="no benchmark has results of both aaaaaaaa and cccccccc"):
+        report.render("aaaaaaaa" + 32 * "0", "cccccccc" + 32 * "0")
 
 
 def _smoke_file(path: Path, seconds: float) -> Path:
