@@ -4,6 +4,7 @@
 #include <nanobind/stl/shared_ptr.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
+#include <nanobind/stl/variant.h>
 #include <nanobind/stl/vector.h>
 
 #include <memory>
@@ -12,6 +13,7 @@
 #include <string>
 #include <tuple>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "phoenix/tower.h"
@@ -86,25 +88,40 @@ TowerSpec spec_of(const nb::dict& d) {
   return spec;
 }
 
+// Rows [n, hashes, emb] of posts or authors, or a table and its rows' numbers [n, hashes].
+using Rows = std::variant<In<float, 3>, std::tuple<In<float, 2>, In<std::int32_t, 2>>>;
+
+EmbeddingRows embedding_rows(const Rows& rows, std::size_t n, std::size_t hashes, std::size_t emb, const char* error) {
+  EmbeddingRows out;
+  if (const auto* gathered = std::get_if<0>(&rows)) {
+    expect(gathered->shape(0) == n && gathered->shape(1) == hashes && gathered->shape(2) == emb, error);
+    out.values = gathered->data();
+    return out;
+  }
+  const auto& [table, index] = std::get<1>(rows);
+  expect(table.shape(1) == emb && index.shape(0) == n && index.shape(1) == hashes, error);
+  for (std::size_t i = 0; i < n * hashes; ++i)
+    expect(index.data()[i] >= 0 && static_cast<std::size_t>(index.data()[i]) < table.shape(0), error);
+  out.table = table.data();
+  out.index = index.data();
+  return out;
+}
+
 // History tokens: posts, authors, positions (the user's first), actions, surface, dwell.
-using History =
-    std::tuple<In<float, 3>, In<float, 3>, In<std::int32_t, 1>, In<float, 2>, In<std::int32_t, 1>, In<float, 1>>;
+using History = std::tuple<Rows, Rows, In<std::int32_t, 1>, In<float, 2>, In<std::int32_t, 1>, In<float, 1>>;
 // Whether there is a user, the user's rows, and the sum of the rows of IP addresses.
 using User = std::tuple<bool, In<float, 2>, std::optional<In<float, 1>>>;
 
 ContextInput history_input(const TowerSpec& spec, const History& history) {
   const auto& [posts, authors, positions, actions, surface, dwell] = history;
-  const std::size_t n = posts.shape(0), emb = spec.dim.emb;
-  expect(posts.shape(1) == spec.item_hashes && posts.shape(2) == emb, "post_embeddings has the wrong shape");
-  expect(authors.shape(0) == n && authors.shape(1) == spec.author_hashes && authors.shape(2) == emb,
-         "author_embeddings has the wrong shape");
+  const std::size_t n = surface.shape(0), emb = spec.dim.emb;
   expect(positions.shape(0) == n + 1, "positions has the wrong length");
   expect(actions.shape(0) == n && actions.shape(1) == spec.actions, "actions has the wrong shape");
-  expect(surface.shape(0) == n && dwell.shape(0) == n, "product_surface or dwell has the wrong length");
+  expect(dwell.shape(0) == n, "product_surface or dwell has the wrong length");
   ContextInput in;
   in.tokens = n;
-  in.post_embeddings = posts.data();
-  in.author_embeddings = authors.data();
+  in.posts = embedding_rows(posts, n, spec.item_hashes, emb, "post_embeddings has the wrong shape or rows");
+  in.authors = embedding_rows(authors, n, spec.author_hashes, emb, "author_embeddings has the wrong shape or rows");
   in.positions = positions.data();
   in.actions = actions.data();
   in.surface = surface.data();
@@ -182,22 +199,19 @@ std::shared_ptr<ContextCache> restore(const Ranker& ranker, In<float, 4> keys, I
   return cache;
 }
 
-using Columns = std::tuple<In<float, 3>, In<float, 3>, In<bool, 1>, In<std::int32_t, 1>, In<std::int32_t, 1>,
+using Columns = std::tuple<Rows, Rows, In<bool, 1>, In<std::int32_t, 1>, In<std::int32_t, 1>,
                            In<std::int32_t, 1>>;  // posts, authors, valid, positions, surface, age bucket
 using Scores = std::tuple<Out2, Out2, Out2>;
 
 CandidateInput candidate_input(const TowerSpec& spec, const Columns& columns) {
   const auto& [posts, authors, valid, positions, surface, age_bucket] = columns;
-  const std::size_t n = posts.shape(0), emb = spec.dim.emb;
-  expect(posts.shape(1) == spec.item_hashes && posts.shape(2) == emb, "post_embeddings has the wrong shape");
-  expect(authors.shape(0) == n && authors.shape(1) == spec.author_hashes && authors.shape(2) == emb,
-         "author_embeddings has the wrong shape");
-  expect(valid.shape(0) == n && positions.shape(0) == n && surface.shape(0) == n && age_bucket.shape(0) == n,
+  const std::size_t n = valid.shape(0), emb = spec.dim.emb;
+  expect(positions.shape(0) == n && surface.shape(0) == n && age_bucket.shape(0) == n,
          "the candidate columns differ in length");
   CandidateInput in;
   in.count = n;
-  in.post_embeddings = posts.data();
-  in.author_embeddings = authors.data();
+  in.posts = embedding_rows(posts, n, spec.item_hashes, emb, "post_embeddings has the wrong shape or rows");
+  in.authors = embedding_rows(authors, n, spec.author_hashes, emb, "author_embeddings has the wrong shape or rows");
   in.valid = reinterpret_cast<const std::uint8_t*>(valid.data());
   in.positions = positions.data();
   in.surface = surface.data();

@@ -129,8 +129,8 @@ xla_ffi::Error score(xla_ffi::ThreadPool pool, std::int64_t ranker, std::int64_t
       const std::size_t at = v * count;
       CandidateInput in;
       in.count = count;
-      in.post_embeddings = posts.typed_data() + at * spec.item_hashes * spec.dim.emb;
-      in.author_embeddings = authors.typed_data() + at * spec.author_hashes * spec.dim.emb;
+      in.posts.values = posts.typed_data() + at * spec.item_hashes * spec.dim.emb;
+      in.authors.values = authors.typed_data() + at * spec.author_hashes * spec.dim.emb;
       in.valid = reinterpret_cast<const std::uint8_t*>(valid.typed_data() + at);
       in.positions = positions.typed_data() + at;
       in.surface = surface.typed_data() + at;
@@ -207,8 +207,8 @@ struct Compact {
   ContextInput input() const {
     ContextInput in;
     in.tokens = surface.size();
-    in.post_embeddings = posts.data();
-    in.author_embeddings = authors.data();
+    in.posts.values = posts.data();
+    in.authors.values = authors.data();
     in.positions = positions.data();
     in.actions = actions.data();
     in.surface = surface.data();

@@ -138,12 +138,12 @@ void unit_length(float* x, std::size_t size, float* length) {
 }
 
 // Rows of items and authors side by side, [count, (items + authors) * emb].
-void join_rows(const float* posts, const float* authors, std::size_t first, std::size_t count, std::size_t post_width,
-               std::size_t author_width, float* joined) {
-  for (std::size_t i = 0; i < count; ++i) {
-    std::copy_n(posts + (first + i) * post_width, post_width, joined + i * (post_width + author_width));
-    std::copy_n(authors + (first + i) * author_width, author_width,
-                joined + i * (post_width + author_width) + post_width);
+void join_rows(const EmbeddingRows& posts, const EmbeddingRows& authors, std::size_t first, std::size_t count,
+               const TowerSpec& spec, float* joined) {
+  const std::size_t emb = spec.dim.emb, post_width = spec.item_hashes * emb, author_width = spec.author_hashes * emb;
+  for (std::size_t i = 0; i < count; ++i, joined += post_width + author_width) {
+    posts.copy(first + i, spec.item_hashes, emb, joined);
+    authors.copy(first + i, spec.author_hashes, emb, joined + post_width);
   }
 }
 
@@ -153,6 +153,20 @@ Precision input_precision(Precision precision) {
 }
 
 }  // namespace
+
+void EmbeddingRows::copy(std::size_t i, std::size_t hashes, std::size_t emb, float* out) const {
+  if (table == nullptr) {
+    std::memcpy(out, values + i * hashes * emb, hashes * emb * sizeof(float));
+    return;
+  }
+  for (std::size_t h = 0; h < hashes; ++h, out += emb) {
+    const std::int32_t row = index[i * hashes + h];
+    if (row == 0)
+      std::fill_n(out, emb, 0.0f);
+    else
+      std::memcpy(out, table + static_cast<std::size_t>(row) * emb, emb * sizeof(float));
+  }
+}
 
 Tower::Tower(const TowerSpec& spec, const Parameters& parameters, const std::string& prefix, bool with_dwell)
     : spec_(spec), run_(kernels(spec.isa)) {
@@ -239,11 +253,10 @@ void Tower::add_table_row(const Aligned<float>& table, std::size_t rows, std::in
 void Tower::history_tokens(const ContextInput& input, std::size_t from, std::size_t count, float* rows) const {
   const Dimensions& dim = spec_.dim;
   const std::size_t emb = dim.emb_pad();
-  const std::size_t post_width = spec_.item_hashes * dim.emb, author_width = spec_.author_hashes * dim.emb;
   Scratch& s = scratch();
-  float* joined = s.grow(s.joined, count * (post_width + author_width));
-  join_rows(input.post_embeddings, input.author_embeddings, from, count, post_width, author_width, joined);
-  run_.linear(history_, joined, post_width + author_width, count, rows, emb, 0);
+  float* joined = s.grow(s.joined, count * history_.rows);
+  join_rows(input.posts, input.authors, from, count, spec_, joined);
+  run_.linear(history_, joined, history_.rows, count, rows, emb, 0);
   for (std::size_t t = 0; t < count; ++t) {
     const float* actions = input.actions + (from + t) * spec_.actions;
     float* row = rows + t * emb;
@@ -338,14 +351,13 @@ void RankerTower::score_tile(const ScoreList& list, std::size_t first, std::size
   const CandidateInput& input = list.input;
   const Dimensions& dim = spec_.dim;
   const std::size_t emb = dim.emb_pad();
-  const std::size_t post_width = spec_.item_hashes * dim.emb, author_width = spec_.author_hashes * dim.emb;
   std::vector<float> angles;
   Scratch& s = scratch();
-  float* joined = s.grow(s.joined, count * (post_width + author_width));
+  float* joined = s.grow(s.joined, count * candidate_.rows);
   float* x = s.grow(s.x, count * emb);
   float* y = s.grow(s.y, count * emb);
-  join_rows(input.post_embeddings, input.author_embeddings, first, count, post_width, author_width, joined);
-  run_.linear(candidate_, joined, post_width + author_width, count, x, emb, 0);
+  join_rows(input.posts, input.authors, first, count, spec_, joined);
+  run_.linear(candidate_, joined, candidate_.rows, count, x, emb, 0);
   for (std::size_t i = 0; i < count; ++i) {
     add_table_row(candidate_surface_, surfaces_, input.surface[first + i], x + i * emb);
     add_table_row(age_, ages_, input.age_bucket[first + i], x + i * emb);
@@ -416,12 +428,13 @@ float RetrievalTower::encode(const ContextInput& input, const Workers& workers, 
 void RetrievalTower::encode_candidates(const float* post_embeddings, const float* author_embeddings, std::size_t count,
                                        float* vectors, std::size_t threads) const {
   const Dimensions& dim = spec_.dim;
-  const std::size_t post_width = spec_.item_hashes * dim.emb, author_width = spec_.author_hashes * dim.emb;
-  const std::size_t width = post_width + author_width, tiles = (count + kScoreTile - 1) / kScoreTile;
+  const EmbeddingRows posts{post_embeddings}, authors{author_embeddings};
+  const std::size_t width = (spec_.item_hashes + spec_.author_hashes) * dim.emb,
+                    tiles = (count + kScoreTile - 1) / kScoreTile;
   parallel_for(tiles, threads, [&](std::size_t tile) {
     const std::size_t first = tile * kScoreTile, rows = std::min(kScoreTile, count - first);
     std::vector<float> joined(rows * width);
-    join_rows(post_embeddings, author_embeddings, first, rows, post_width, author_width, joined.data());
+    join_rows(posts, authors, first, rows, spec_, joined.data());
     if (!linear_projection_) {
       const std::size_t hashes = spec_.item_hashes + spec_.author_hashes;
       for (std::size_t r = 0; r < rows; ++r)

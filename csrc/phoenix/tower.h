@@ -32,24 +32,34 @@ struct TowerSpec {
   bool dwell_log = false;
 };
 
+// Embedding rows of a list of posts or authors, `hashes` for each: side by side already, or numbers of rows of a table
+// (perhaps of a mapped file), which are copied when their tile is computed. Row 0 of a table stands for nobody and is
+// zero whatever the table holds.
+struct EmbeddingRows {
+  const float* values = nullptr;        // [n, hashes, emb], without a table; may be unaligned
+  const float* table = nullptr;         // [table_rows, emb]
+  const std::int32_t* index = nullptr;  // [n, hashes], each in [0, table_rows)
+
+  // Copies entry i to out [hashes * emb].
+  void copy(std::size_t i, std::size_t hashes, std::size_t emb, float* out) const;
+};
+
 // One viewer: rows of the user and of n valid history tokens.
 struct ContextInput {
   std::size_t tokens = 0;  // n
   bool user_valid = false;
-  const float* user_embeddings = nullptr;    // [user_hashes, emb]
-  const float* post_embeddings = nullptr;    // [n, item_hashes, emb]
-  const float* author_embeddings = nullptr;  // [n, author_hashes, emb]
-  const std::int32_t* positions = nullptr;   // [1 + n]
-  const float* actions = nullptr;            // [n, actions]
-  const std::int32_t* surface = nullptr;     // [n]
-  const float* dwell = nullptr;              // [n] seconds; ranker only
-  const float* ip_sum = nullptr;             // [emb] or null; ranker only
+  const float* user_embeddings = nullptr;   // [user_hashes, emb]
+  EmbeddingRows posts, authors;             // of n tokens
+  const std::int32_t* positions = nullptr;  // [1 + n]
+  const float* actions = nullptr;           // [n, actions]
+  const std::int32_t* surface = nullptr;    // [n]
+  const float* dwell = nullptr;             // [n] seconds; ranker only
+  const float* ip_sum = nullptr;            // [emb] or null; ranker only
 };
 
 struct CandidateInput {
   std::size_t count = 0;
-  const float* post_embeddings = nullptr;    // [count, item_hashes, emb]
-  const float* author_embeddings = nullptr;  // [count, author_hashes, emb]
+  EmbeddingRows posts, authors;
   const std::uint8_t* valid = nullptr;       // [count]
   const std::int32_t* positions = nullptr;   // [count]
   const std::int32_t* surface = nullptr;     // [count]

@@ -23,6 +23,7 @@ from xfast.phoenix.features import CandidateFeatures, Candidates, ContextFeature
 from xfast.phoenix.layout import param_shapes
 from xfast.phoenix.ranker import Ranker
 from xfast.phoenix.search import ExactIndex
+from xfast.phoenix.tower import EmbeddingRows
 
 LEVELS = ["scalar", "avx2", "avx512", "amx"]
 ISAS = LEVELS[: LEVELS.index(_native.detected_isa()) + 1]
@@ -366,3 +367,27 @@ def test_any_shape_equals_the_transcription(config: PhoenixConfig, seed: int, co
             }))  # fmt: skip
             assert np.isfinite(together).all()
             assert engine.score(encoded, alone).logits.tobytes() == together[-1:].tobytes(), (isa, precision)
+
+
+def test_the_engine_gathers_for_itself_what_numpy_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    tower = _tower("ranker", BASE)
+    viewer, some = _engagements(BASE, np.random.default_rng(2), 9), _candidates(np.random.default_rng(3), 60)
+    context, candidates = ContextFeatures.build(tower, viewer), CandidateFeatures.build(tower, some)
+    engine = NativeRanker(tower, "float32")
+    assert candidates.posts.source is not None
+    by_engine = engine.score(engine.encode(context), candidates).logits
+    narrow = replace(tower, tables=EmbeddingTables(*(t.astype(np.float16) for t in vars(tower.tables).values())))
+    assert CandidateFeatures.build(narrow, some).posts.source is None
+    monkeypatch.setattr(EmbeddingRows, "source", None)
+    assert engine.score(engine.encode(context), candidates).logits.tobytes() == by_engine.tobytes()
+
+
+@pytest.mark.parametrize("row", [-1, 60, 2**31 - 1])
+def test_rows_beyond_the_table_are_refused(row: int) -> None:
+    tower = _tower("ranker", BASE)
+    engine = NativeRanker(tower, "float32")
+    encoded = engine.encode(ContextFeatures.build(tower, _engagements(BASE, np.random.default_rng(2), 3)))
+    candidates = CandidateFeatures.build(tower, _candidates(np.random.default_rng(3), 2))
+    rows = EmbeddingRows(tower.tables, "item", np.array([[1, 2], [3, row]], np.int32))
+    with pytest.raises(ValueError, match="post_embeddings has the wrong shape or rows"):
+        engine.score(encoded, replace(candidates, posts=rows))

@@ -6,10 +6,12 @@ from numpy.typing import NDArray
 
 # Whether there is a user, the user's rows, the sum of the rows of IP addresses.
 _User = tuple[bool, NDArray[float32], NDArray[float32] | None]
+# Rows [n, hashes, D], or a table and the numbers [n, hashes] of its rows.
+_Rows = NDArray[float32] | tuple[NDArray[float32], NDArray[int32]]
 # Posts, authors, positions (the user's first), actions, surface, dwell.
-_History = tuple[NDArray[float32], NDArray[float32], NDArray[int32], NDArray[float32], NDArray[int32], NDArray[float32]]
+_History = tuple[_Rows, _Rows, NDArray[int32], NDArray[float32], NDArray[int32], NDArray[float32]]
 # Posts, authors, valid, positions, surface, age bucket.
-_Candidates = tuple[NDArray[float32], NDArray[float32], NDArray[bool_], NDArray[int32], NDArray[int32], NDArray[int32]]
+_Candidates = tuple[_Rows, _Rows, NDArray[bool_], NDArray[int32], NDArray[int32], NDArray[int32]]
 
 ffi_handlers: dict[str, Any]
 

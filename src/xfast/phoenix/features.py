@@ -6,7 +6,7 @@ No JAX in here: a native engine serves without importing it.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +15,7 @@ from xfast.errors import ParameterError
 from xfast.ids import as_uint64
 from xfast.phoenix import hashing
 from xfast.phoenix.config import MAX_POST_AGE_MINUTES, PhoenixConfig
-
-if TYPE_CHECKING:
-    from xfast.phoenix.tower import Tower
+from xfast.phoenix.tower import EmbeddingRows, Tower
 
 __all__ = ["CandidateFeatures", "Candidates", "ContextFeatures", "Engagements", "Keep", "post_age_bucket"]
 
@@ -188,7 +186,7 @@ class Candidates:
 
 @dataclass(frozen=True, eq=False)
 class ContextFeatures:
-    """One viewer as an engine sees them: gathered rows of the tokens that count, with their original positions.
+    """One viewer as an engine sees them: rows of the tokens that count, with their original positions.
 
     n tokens of history; tokens that no other token can see are left out, which is exact (PHOENIX §9.4).
     """
@@ -198,9 +196,9 @@ class ContextFeatures:
     user_embeddings: F32
     """[n_user, D]"""
     user_valid: bool
-    post_embeddings: F32
+    posts: EmbeddingRows
     """[n, n_item, D]"""
-    author_embeddings: F32
+    authors: EmbeddingRows
     """[n, n_author, D]"""
     valid: npt.NDArray[np.bool_]
     """[n]; all true unless the features were asked for with every slot"""
@@ -220,11 +218,21 @@ class ContextFeatures:
         """Tokens that others can see, user included."""
         return int(self.user_valid) + int(self.valid.sum())
 
+    @property
+    def post_embeddings(self) -> F32:
+        """Rows of the posts, gathered."""
+        return self.posts.values
+
+    @property
+    def author_embeddings(self) -> F32:
+        """Rows of the authors, gathered."""
+        return self.authors.values
+
     @classmethod
     def build(
         cls, tower: Tower, engagements: Engagements, *, keep: Keep = "oldest", compact: bool = True
     ) -> ContextFeatures:
-        """Cut, hash, gather.
+        """Cut and hash; the rows of posts and authors are gathered by whoever needs them.
 
         Parameters
         ----------
@@ -269,8 +277,8 @@ class ContextFeatures:
             history_slots=slots_total,
             user_embeddings=tower.tables.gather("user", user_rows),
             user_valid=bool(user_rows[0] != 0),
-            post_embeddings=tower.tables.gather("item", post_rows),
-            author_embeddings=tower.tables.gather("author", author_rows),
+            posts=EmbeddingRows(tower.tables, "item", post_rows),
+            authors=EmbeddingRows(tower.tables, "author", author_rows),
             valid=valid[slots],
             positions=np.concatenate([[0], positions]).astype(np.int32),
             actions=np.ascontiguousarray(history.actions[slots, : config.num_actions]),
@@ -300,9 +308,9 @@ def _padded(history: Engagements, slots: int) -> Engagements:
 class CandidateFeatures:
     """Candidates as an engine sees them; positions are final, surface and age bucket may be out of range."""
 
-    post_embeddings: F32
+    posts: EmbeddingRows
     """[C, n_item, D]"""
-    author_embeddings: F32
+    authors: EmbeddingRows
     """[C, n_author, D]"""
     valid: npt.NDArray[np.bool_]
     """[C]"""
@@ -316,9 +324,19 @@ class CandidateFeatures:
     def __len__(self) -> int:
         return len(self.valid)
 
+    @property
+    def post_embeddings(self) -> F32:
+        """Rows of the posts, gathered."""
+        return self.posts.values
+
+    @property
+    def author_embeddings(self) -> F32:
+        """Rows of the authors, gathered."""
+        return self.authors.values
+
     @classmethod
     def build(cls, tower: Tower, candidates: Candidates) -> CandidateFeatures:
-        """Hash and gather."""
+        """Hash; rows are gathered by whoever needs them."""
         config = tower.config
         post_rows = hashing.rows_of(candidates.post_ids, "item", config)
         author_rows = hashing.rows_of(candidates.author_ids, "author", config)
@@ -330,8 +348,8 @@ class CandidateFeatures:
             positions = start + (np.arange(count) if candidates.slots is None else candidates.slots)
         zeros = np.zeros(count, np.int32)
         return cls(
-            post_embeddings=tower.tables.gather("item", post_rows),
-            author_embeddings=tower.tables.gather("author", author_rows),
+            posts=EmbeddingRows(tower.tables, "item", post_rows),
+            authors=EmbeddingRows(tower.tables, "author", author_rows),
             valid=valid,
             positions=positions.astype(np.int32),
             product_surface=zeros if candidates.product_surface is None else candidates.product_surface,

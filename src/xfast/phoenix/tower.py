@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from xfast.phoenix.layout import TowerName, param_shapes
 from xfast.phoenix.npz import as_float32, native_order, read_ahead
 from xfast.phoenix.stored import Int8Matrix
 
-__all__ = ["Corpus", "EmbeddingTables", "Tower", "check_corpus", "check_params", "topic_text"]
+__all__ = ["Corpus", "EmbeddingRows", "EmbeddingTables", "Tower", "check_corpus", "check_params", "topic_text"]
 
 Array = npt.NDArray[Any]
 F32 = npt.NDArray[np.float32]
@@ -41,6 +42,35 @@ class EmbeddingTables:
         """Have the system fetch these rows of a mapped table, because :meth:`gather` will take them soon."""
         table: Array | Int8Matrix = getattr(self, kind)
         read_ahead(table.values if isinstance(table, Int8Matrix) else table, rows)
+
+
+class EmbeddingRows:
+    """Rows of a table [n, hashes, D], gathered when somebody looks at them; an engine may gather for itself."""
+
+    def __init__(self, tables: EmbeddingTables, kind: Kind, rows: npt.NDArray[np.int32]) -> None:
+        self._tables, self._kind, self._rows = tables, kind, rows
+
+    @cached_property
+    def values(self) -> F32:
+        """The rows, float32."""
+        return self._tables.gather(self._kind, self._rows)
+
+    @property
+    def source(self) -> tuple[F32, npt.NDArray[np.int32]] | None:
+        """A float32 table in one piece and the numbers [n, hashes] of its rows; None for a table of another form."""
+        table = getattr(self._tables, self._kind)
+        if (
+            isinstance(table, np.ndarray)
+            and table.dtype == np.float32
+            and table.flags.c_contiguous
+            and table.flags.aligned
+        ):
+            return table, self._rows
+        return None
+
+    def __getitem__(self, part: Any) -> EmbeddingRows:
+        """Some of them."""
+        return EmbeddingRows(self._tables, self._kind, np.ascontiguousarray(self._rows[part]))
 
 
 @dataclass(frozen=True, eq=False)

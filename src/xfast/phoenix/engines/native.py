@@ -7,7 +7,7 @@ set and precision (default RoPE: given its slot).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,9 +16,7 @@ from xfast.errors import ParameterError
 from xfast.phoenix import _engine, _native
 from xfast.phoenix.engines import EngineScores, Precision, available_threads
 from xfast.phoenix.features import CandidateFeatures, ContextFeatures
-
-if TYPE_CHECKING:
-    from xfast.phoenix.artifacts import Tower
+from xfast.phoenix.tower import EmbeddingRows, Tower
 
 __all__ = ["NativeRanker", "NativeRetrieval"]
 
@@ -67,7 +65,12 @@ def _params(tower: Tower) -> dict[str, F32]:
     return {key: np.ascontiguousarray(value, np.float32) for key, value in tower.params.items()}
 
 
-def _history(context: ContextFeatures) -> tuple[F32, F32, I32, F32, I32, F32]:
+def _rows(rows: EmbeddingRows) -> F32 | tuple[F32, I32]:
+    """A table that the engine can gather from, and which rows; or the rows."""
+    return rows.source or rows.values
+
+
+def _history(context: ContextFeatures) -> tuple[Any, Any, I32, F32, I32, F32]:
     """What the engine takes of a viewer's history; it works on valid tokens only."""
     kept: Any = slice(None)
     positions = context.positions
@@ -75,7 +78,7 @@ def _history(context: ContextFeatures) -> tuple[F32, F32, I32, F32, I32, F32]:
         kept = context.valid
         positions = np.concatenate([positions[:1], positions[1:][kept]])
     return (
-        context.post_embeddings[kept], context.author_embeddings[kept], positions, context.actions[kept],
+        _rows(context.posts[kept]), _rows(context.authors[kept]), positions, context.actions[kept],
         context.product_surface[kept], context.dwell[kept],
     )  # fmt: skip
 
@@ -157,7 +160,7 @@ class NativeRanker:
     ) -> list[EngineScores]:
         """Score several viewers' lists in one loop over (viewer, tile) tasks."""
         columns = [
-            (c.post_embeddings, c.author_embeddings, c.valid, c.positions, c.product_surface, c.age_bucket)
+            (_rows(c.posts), _rows(c.authors), c.valid, c.positions, c.product_surface, c.age_bucket)
             for c in candidates
         ]
         return [EngineScores(*scores) for scores in self._model.score(encoded, columns, self.threads)]

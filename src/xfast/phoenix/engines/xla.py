@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -21,11 +21,10 @@ from xfast.phoenix.cached import ContextCache, Kernel
 from xfast.phoenix.config import PhoenixConfig
 from xfast.phoenix.engines import EngineScores, Precision
 from xfast.phoenix.features import CandidateFeatures, ContextFeatures
+from xfast.phoenix.hashing import Kind
 from xfast.phoenix.int8_weight import int8_layers
 from xfast.phoenix.model import CandidateInputs, ContextInputs, RankerOutput
-
-if TYPE_CHECKING:
-    from xfast.phoenix.artifacts import Tower
+from xfast.phoenix.tower import EmbeddingRows, EmbeddingTables, Tower
 
 __all__ = [
     "CANDIDATE_BUCKETS",
@@ -97,8 +96,8 @@ def candidate_inputs(candidates: Sequence[CandidateFeatures], size: int, rows: i
 
 def _part(candidates: CandidateFeatures, part: slice) -> CandidateFeatures:
     return CandidateFeatures(
-        candidates.post_embeddings[part],
-        candidates.author_embeddings[part],
+        candidates.posts[part],
+        candidates.authors[part],
         candidates.valid[part],
         candidates.positions[part],
         candidates.product_surface[part],
@@ -271,14 +270,19 @@ def _concatenate(caches: Sequence[ContextCache]) -> ContextCache:
     )
 
 
+def _nobody(kind: Kind, shape: tuple[int, int], width: int) -> EmbeddingRows:
+    nothing = np.zeros((1, width), np.float32)
+    return EmbeddingRows(EmbeddingTables(nothing, nothing, nothing), kind, np.zeros(shape, np.int32))
+
+
 def _empty_context(config: PhoenixConfig, size: int) -> ContextFeatures:
     d = config.emb_size
     return ContextFeatures(
         history_slots=config.history_seq_len,
         user_embeddings=np.zeros((config.num_user_hashes, d), np.float32),
         user_valid=True,
-        post_embeddings=np.zeros((size, config.num_item_hashes, d), np.float32),
-        author_embeddings=np.zeros((size, config.num_author_hashes, d), np.float32),
+        posts=_nobody("item", (size, config.num_item_hashes), d),
+        authors=_nobody("author", (size, config.num_author_hashes), d),
         valid=np.zeros(size, bool),
         positions=np.zeros(1 + size, np.int32),
         actions=np.zeros((size, config.num_actions), np.float32),
@@ -291,8 +295,8 @@ def _empty_context(config: PhoenixConfig, size: int) -> ContextFeatures:
 def _empty_candidates(config: PhoenixConfig, count: int) -> CandidateFeatures:
     zeros = np.zeros(count, np.int32)
     return CandidateFeatures(
-        post_embeddings=np.zeros((count, config.num_item_hashes, config.emb_size), np.float32),
-        author_embeddings=np.zeros((count, config.num_author_hashes, config.emb_size), np.float32),
+        posts=_nobody("item", (count, config.num_item_hashes), config.emb_size),
+        authors=_nobody("author", (count, config.num_author_hashes), config.emb_size),
         valid=np.zeros(count, bool),
         positions=zeros,
         product_surface=zeros,
