@@ -106,6 +106,8 @@ def snowflake_time_ms(ids: Any) -> Any:
     Ids that were never minted from a time give one all the same (id 20 dates from 2010); whether a time in the future
     counts as unknown is the caller's rule.
     """
+    if type(ids) is int and -(2**63) <= ids < 2**64:  # one id costs ten microseconds as an array
+        return (ids % 2**64 >> _SEQUENCE_BITS) + SNOWFLAKE_EPOCH_MS
     times = (as_uint64(ids) >> np.uint64(_SEQUENCE_BITS)).astype(np.int64) + SNOWFLAKE_EPOCH_MS
     return int(times) if np.ndim(ids) == 0 else times
 

@@ -121,8 +121,15 @@ def scored_posts(batch: CandidateBatch, *, missing_verdict: BrandSafetyVerdict) 
     """
 
     def cells(name: str, unset: Any = None) -> list[Any]:
-        found = batch.ragged(name).items() if batch.schema[name].ragged else batch.column(name).items()
-        return found if unset is None else [unset if cell is None else cell for cell in found]
+        if not batch.has(name):
+            return [unset] * len(batch)
+        if batch.schema[name].ragged:
+            return batch.ragged(name).items()
+        column = batch.column(name)
+        values: list[Any] = column.values.tolist()
+        if column.valid is None or np.count_nonzero(column.valid) == len(values):
+            return values
+        return [value if there else unset for value, there in zip(values, column.valid.tolist(), strict=True)]
 
     authors, originals = cells("author_id"), cells("retweeted_user_id", 0)
     label_types: dict[int, tuple[SafetyLabelType, ...]] = {}  # by identity: most posts share a few tuples

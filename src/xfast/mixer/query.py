@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from xfast.errors import ParameterError
+from xfast.ids import snowflake_time_ms
 from xfast.mixer.candidates import CandidateBatch
 from xfast.mixer.deciders import Decider, sampled
 from xfast.mixer.params import Params
-from xfast.mixer.times import age_ms
 
 __all__ = [
     "BloomFilterEntry",
@@ -237,8 +237,8 @@ class ScoredPostsQuery:
     @property
     def account_age_ms(self) -> int | None:
         """Age of the viewer's account by its id; ``None`` when it is from the future."""
-        ages, known = age_ms([self.user_id], self.request_time_ms)
-        return int(ages[0]) if known[0] else None
+        age = self.request_time_ms - snowflake_time_ms(self.user_id)
+        return age if age >= 0 else None
 
     def decides(self, name: str) -> bool:
         """Whether a decider is on for this request; off when there is none."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
@@ -66,10 +66,12 @@ class Series:
         """Add one value to the histogram."""
         metrics = self._metrics
         with metrics._lock:
-            histogram = self._histogram
-            if histogram is None:
-                histogram = self._histogram = metrics._histograms.setdefault(self._key, Histogram())
-            histogram.observe(value)
+            self._own_histogram().observe(value)
+
+    def _own_histogram(self) -> Histogram:
+        if self._histogram is None:
+            self._histogram = self._metrics._histograms.setdefault(self._key, Histogram())
+        return self._histogram
 
 
 class Metrics:
@@ -86,7 +88,15 @@ class Metrics:
 
     def series(self, name: str, **labels: str) -> Series:
         """A counter or histogram for those who write it often."""
-        return Series(self, (name, tuple(sorted(labels.items()))))
+        return Series(self, (name, tuple(labels.items() if len(labels) < 2 else sorted(labels.items()))))
+
+    def note(self, counted: Iterable[tuple[Series, float]], observed: Iterable[tuple[Series, float]]) -> None:
+        """Add to many counters and histograms at once, which takes the lock once."""
+        with self._lock:
+            for series, value in counted:
+                self._counters[series._key] = self._counters.get(series._key, 0) + value
+            for series, value in observed:
+                series._own_histogram().observe(value)
 
     def count(self, name: str, value: float = 1, **labels: str) -> None:
         """Add ``value`` to a counter."""

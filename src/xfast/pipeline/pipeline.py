@@ -285,12 +285,15 @@ class Pipeline(Generic[Q, B]):
             trace=Trace() if explain else None,
             result_size=self.result_size if result_size is None else result_size,
         )
-        with request.span("execute") as span:
-            retrieved, selected, rest = await self._run_stages(request)
-            if request.tracer.records:
-                span.note(retrieved=len(retrieved), selected=len(selected), failures=len(request.failures))
-        self._result_size_series.observe(len(selected))
-        self._latency_series.observe((self._timer() - began) * 1_000)
+        try:
+            with request.span("execute") as span:
+                retrieved, selected, rest = await self._run_stages(request)
+                if request.tracer.records:
+                    span.note(retrieved=len(retrieved), selected=len(selected), failures=len(request.failures))
+            request.observed.append((self._result_size_series, len(selected)))
+            request.observed.append((self._latency_series, (self._timer() - began) * 1_000))
+        finally:
+            self.metrics.note(request.counted, request.observed)
         if not len(selected):
             self.metrics.count(f"{self.name}.execute", result="result_empty")
         if self.side_effects:

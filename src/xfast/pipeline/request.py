@@ -69,6 +69,8 @@ class Request(Generic[Q, B]):
         On the timer's clock; ``None``: no limit.
     removed
         Batches that filters removed, in their order.
+    counted, observed
+        For the metrics, when the request is over.
     """
 
     pipeline: str
@@ -81,6 +83,8 @@ class Request(Generic[Q, B]):
     result_size: int | None = None
     failures: list[ComponentRun] = field(default_factory=list)
     removed: list[B] = field(default_factory=list)
+    counted: list[tuple[Series, float]] = field(default_factory=list)
+    observed: list[tuple[Series, float]] = field(default_factory=list)
 
     def left_ms(self) -> float | None:
         """Time until the deadline."""
@@ -111,9 +115,9 @@ class Request(Generic[Q, B]):
 
     def ran(self, slot: Slot, elapsed_ms: float, size_in: int | None = None, size_out: int | None = None) -> None:
         """Note a component's success."""
-        slot.latency.observe(elapsed_ms)
+        self.observed.append((slot.latency, elapsed_ms))
         if size_out is not None:
-            slot.size.observe(size_out)
+            self.observed.append((slot.size, size_out))
         if self.trace is not None:
             self.trace.runs.append(ComponentRun(slot.stage, slot.name, "ran", elapsed_ms, size_in, size_out))
 

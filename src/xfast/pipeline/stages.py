@@ -147,8 +147,7 @@ class Stages(Generic[Q, B]):
                     request.trace.remove(slot.name, rows[result.removed], reasons)
                 request.removed.append(batch.take(result.removed))
             batch, rows = batch.take(result.kept), rows[result.kept]
-        slot.kept.count(len(batch))
-        slot.removed.count(size - len(batch))
+        request.counted += ((slot.kept, len(batch)), (slot.removed, size - len(batch)))
         request.ran(slot, (request.timer() - began) * 1_000, size, len(batch))
         return batch, rows
 

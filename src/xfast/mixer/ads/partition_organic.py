@@ -96,4 +96,7 @@ class PartitionOrganic(AdsBlender):
 
 
 def _by_score(posts: Sequence[ScoredPost]) -> list[ScoredPost]:
-    return [posts[row] for row in descending(np.array([post.score for post in posts], np.float64)).tolist()]
+    scores = [post.score for post in posts]
+    if any(score != score for score in scores):
+        return [posts[row] for row in descending(np.array(scores, np.float64)).tolist()]
+    return sorted(posts, key=lambda post: -post.score)

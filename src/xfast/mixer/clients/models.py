@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -81,7 +80,7 @@ class Prediction:
         """The answer's row per wanted post, -1 for posts without one."""
         return last_rows(self.post_ids, post_ids)
 
-    def fill(self, out: npt.NDArray[np.float64], rows: I64, actions: Sequence[int], places: Sequence[int]) -> None:
+    def fill(self, out: npt.NDArray[np.float64], rows: I64, actions: npt.ArrayLike, places: npt.ArrayLike) -> None:
         """Write probabilities of ``actions`` into columns ``places`` of ``out`` ``[N, W]``, which holds NaN.
 
         Rows of -1 stay as they are.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -172,9 +172,8 @@ class VisibilityClient(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class PostLabel:
-    """A label as a store has it."""
+class PostLabel(NamedTuple):
+    """A label as a store has it; a tuple, because labels are looked up by their hash for every post of a page."""
 
     label_type: str
     source: str | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -43,12 +44,19 @@ def decode_heads(prediction: Prediction, original_ids: npt.NDArray[np.uint64]) -
     """Heads ``[N, 22]`` of posts by original id; NaN for what the model does not have."""
     heads = np.full((len(original_ids), len(HEADS)), np.nan)
     rows = prediction.rows_of(original_ids)
-    known = {name: number for name, number in DISCRETE_NUMBERS.items() if number < prediction.width}
-    prediction.fill(heads, rows, list(known.values()), [HEAD_INDEX[name] for name in known])
-    kept = {name: n for name, n in CONTINUOUS_NUMBERS.items() if n < prediction.continuous.shape[1]}
-    places = np.array([HEAD_INDEX[name] for name in kept], np.int64)
-    gather(np.ascontiguousarray(prediction.continuous), rows, np.array(list(kept.values()), np.int64), heads, places)
+    actions, places = _layout(tuple(DISCRETE_NUMBERS.items()), prediction.width)
+    prediction.fill(heads, rows, actions, places)
+    outputs, places = _layout(tuple(CONTINUOUS_NUMBERS.items()), prediction.continuous.shape[1])
+    gather(np.ascontiguousarray(prediction.continuous), rows, outputs, heads, places)
     return heads
+
+
+@lru_cache(maxsize=64)
+def _layout(numbers: tuple[tuple[str, int], ...], width: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Columns of an answer of some width, and the heads that they are."""
+    known = [(number, HEAD_INDEX[name]) for name, number in numbers if number < width]
+    columns = np.array(known, np.int64).reshape(-1, 2)
+    return np.ascontiguousarray(columns[:, 0]), np.ascontiguousarray(columns[:, 1])
 
 
 class PhoenixScorer(Scorer[ScoredPostsQuery, CandidateBatch]):
