@@ -66,9 +66,9 @@ def geometric(environment: Environment, scorer: F64, hidden: str) -> Regret:
 def slate_sums(features: F64, weights: F64, slates: I64) -> F64:
     """Utility of slates ``[..., size]`` in float32, the way plain NumPy code adds: a dot per item, a sum per slate.
 
-    The dot keeps float32 products in a float64 sum and rounds once, as OpenBLAS does for short vectors. Of 72 ways of
-    adding that were compared (precisions, whole-pool products, orders) this one gives all three published regrets of
-    ML-100K to their last digit.
+    The dot keeps float32 products in a float64 sum and rounds once, as OpenBLAS does for short vectors. Of the ways of
+    adding that were compared (precisions, whole-pool products, picking order) this one gives all three published
+    regrets of ML-100K to their last digit.
     """
     products = features.astype(np.float32) * weights.astype(np.float32)
     each = np.cumsum(products, axis=1, dtype=np.float64)[:, -1].astype(np.float32)
