@@ -13,11 +13,10 @@ from xfast.cli import main
 from xfast.errors import DataError, ParameterError
 from xfast.research import directions, loso, network, runner, scoreboard, synthetic, training
 from xfast.research.environment import Environment
-from xfast.research.experiments import EXPERIMENTS, Context, noise_study
+from xfast.research.experiments import EXPERIMENTS, Context, noise_study, scalarization
 from xfast.research.experiments.base import with_error
 from xfast.research.experiments.goodhart import one_more, over_pools, tag_entropy
 from xfast.research.experiments.plural_study import population
-from xfast.research.experiments.scalarization import DRAWINGS
 from xfast.research.scoreboard import Target, within
 
 # Softmax T = 1 and hard top-10 changes from 25 to 2,000 pairs (RESEARCH §7).
@@ -59,6 +58,14 @@ def test_geometric_regrets_of_ml100k_and_what_rounding_may_do(ml100k: Environmen
         assert found.lowest <= found.distinct <= found.highest
     with pytest.raises(ParameterError, match="hidden is 'nobody'"):
         loso.geometric(ml100k, scorer, "nobody")
+
+
+def test_fronts_of_ml100k_by_the_way_of_adding(ml100k: Environment) -> None:
+    weights = scalarization.study(ml100k, np.empty((0, 3)), 2_000, None)[scalarization.DEFAULT]
+    found = scalarization.front_sizes(ml100k, weights)
+    naive = found["scalarization.movielens.n_naive_pareto"].tried
+    assert naive["a dot per item in float32"] == 13  # published
+    assert len(set(found["scalarization.movielens.n_composition_pareto"].tried.values())) > 1
 
 
 def test_slates_are_added_like_plain_numpy_code_adds(small: Environment) -> None:
@@ -106,7 +113,7 @@ def test_networks_of_other_settings() -> None:
 
 def test_mixed_labels_follow_the_mixture() -> None:
     utilities = np.stack([np.arange(40.0), -np.arange(40.0)])
-    for drawing in DRAWINGS.values():
+    for drawing in scalarization.DRAWINGS.values():
         rows = drawing(utilities, np.array([0.75, 0.25]), 800, 3)
         assert rows.shape == (800, 2)
         assert (rows[:, 0] != rows[:, 1]).all()

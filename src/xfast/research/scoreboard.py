@@ -146,12 +146,16 @@ def explain(why: Mapping[str, Any] | None, target: Target) -> tuple[Status, str]
         shown = "; ".join(f"{name}: {value}" for name, value in words.items()) + f". Nearest: {nearest}"
     else:
         shown = f"{len(tried)} settings, {_row(low)} to {_row(high)}. Nearest: {nearest}, {words[nearest]}"
-    shown += " (within tolerance)" if close else "" if inside else "; none reaches the published number"
+    shown += (
+        " (within tolerance)"
+        if close
+        else f"; none {'comes within tolerance' if inside else 'reaches the published number'}"
+    )
     return ("inside" if inside else "beyond"), f"{why['open']}. Measured: {shown}"
 
 
 def _row(numbers: Iterable[float]) -> str:
-    return ", ".join(f"{number:.4g}" for number in numbers)
+    return ", ".join(f"{round(number, 12):.4g}" for number in numbers)
 
 
 def _signs_of_sample(targets: Sequence[Target], records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

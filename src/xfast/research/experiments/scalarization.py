@@ -122,7 +122,7 @@ def study(
             runs.append(training.Run(labelled[train], initial=initial))
     learned = training.fit(environment.features, runs)
     single = learned[: len(utilities)]
-    blocks = learned[len(utilities) :].reshape(len(drawings), len(mixtures), -1)
+    blocks = learned[len(utilities) :].reshape(len(drawings), len(mixtures), learned.shape[1])
     return {
         drawing: {
             "single": single,
@@ -163,7 +163,7 @@ def run(context: Context, name: str) -> Result:
         values, "order and seeds of drawing labeller, items and noise are not published; the mean over ways is shown"
     )
     if len(environment.names) == 3:
-        whys |= _roundings(environment, study(environment, np.empty((0, 3)), context.count(PAIRS, 200), None)[DEFAULT])
+        whys |= front_sizes(environment, study(environment, np.empty((0, 3)), context.count(PAIRS, 200), None)[DEFAULT])
     return Result(
         average(list(values.values())),
         whys=whys,
@@ -206,7 +206,7 @@ def measure(
     return out
 
 
-def _roundings(environment: Environment, weights: dict[str, F64]) -> dict[str, Why]:
+def front_sizes(environment: Environment, weights: dict[str, F64]) -> dict[str, Why]:
     """Front sizes that no drawing of mixed labels touches, by the way in which slates are added."""
     mixtures = simplex(len(environment.names))
     out = {}
