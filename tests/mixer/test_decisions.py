@@ -328,6 +328,26 @@ def test_dpp_uses_no_random_vectors(make_query: Query) -> None:
     assert reference.count(0.0) == 2 and reference[0] == 0.9
 
 
+def test_dpp_lets_nobody_from_beyond_its_pool_pass(make_query: Query) -> None:
+    scores = [5.0, 4.0, 1.0, 0.9, 0.5, 0.4]
+    batch = CandidateBatch.from_records(
+        {"tweet_id": row + 1, "author_id": 1, "score": score} for row, score in enumerate(scores)
+    )
+    # The first and the fourth are chosen, the two between are like the first; the last two are not looked at.
+    vectors = np.array([[1, 0], [1, 0], [1, 0], [0, 1]], np.float32)
+    dpp = DppValueModel(lambda wanted: (vectors[: len(wanted)], np.ones(len(wanted), np.bool_)))
+    limits = {"TOP_K_CANDIDATES_TO_SELECT": 2, "RESULT_SIZE": 2, "VMRankerDppMaxSelectedRank": 4}
+    query = make_query({"EnableVMRanker": True, **limits})
+    result = asyncio.run(_now(VMRanker(dpp).score(query, batch)))
+    after = result.columns["score"].values
+    assert np.argsort(-after).tolist() == [0, 3, 1, 2, 4, 5]
+    assert (after[0], after[3]) == (5.0, 0.9)
+
+
+async def _now(value: Any) -> Any:
+    return await answer(value)
+
+
 def test_a_new_viewer_gets_a_feed(world: FakeWorld, run_posts: Any, make_query: Query) -> None:
     stranger = 4_242
     world.popular = sorted(world.posts_table, reverse=True)[:50]

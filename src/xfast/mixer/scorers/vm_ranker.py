@@ -72,7 +72,7 @@ class DppValueModel:
     quirks
         ``"reference"``: a post without a vector gets a random one and every post that was not chosen the score 0, which
         loses their order. ``"fixed"``: a post without a vector takes no part and keeps its score, and posts that were
-        not chosen keep their order below the chosen ones.
+        not chosen keep their order below the chosen ones, also those beyond the pool.
     rng
         Source of the random vectors in reference mode.
     """
@@ -94,8 +94,9 @@ class DppValueModel:
         eligible = column.mask().copy()
         if self.quirks == "fixed":
             eligible &= ~batch.is_true("unscored")
-        pool = np.flatnonzero(eligible)
-        pool = pool[np.argsort(-scores[pool], kind="stable")][: request.dpp_max_selected_rank]
+        ranked = np.flatnonzero(eligible)
+        ranked = ranked[np.argsort(-scores[ranked], kind="stable")]
+        pool, outside = np.split(ranked, [request.dpp_max_selected_rank])
         vectors, known = self._embeddings(batch.original_id[pool])
         vectors = vectors.astype(np.float64)
         if self.quirks == "fixed":
@@ -107,14 +108,17 @@ class DppValueModel:
             result = np.zeros(len(batch))
             result[chosen] = scores[chosen]
             return ValueModelResponse(batch.tweet_id, result)
-        return ValueModelResponse(batch.tweet_id, _demote(scores, pool, chosen))
+        others = np.concatenate([np.setdiff1d(pool, chosen), outside])
+        return ValueModelResponse(batch.tweet_id, _demote(scores, others, chosen))
 
 
 def _demote(
-    scores: npt.NDArray[np.float64], pool: npt.NDArray[np.int64], chosen: npt.NDArray[np.int64]
+    scores: npt.NDArray[np.float64], others: npt.NDArray[np.int64], chosen: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.float64]:
-    """Squeeze rows of the pool that were not chosen below the lowest chosen score, in their order."""
-    others = np.setdiff1d(pool, chosen)
+    """Squeeze rows that were not chosen below the lowest chosen score, in their order.
+
+    Those beyond the pool move, too: a post that was too far down to be looked at must not pass one that was.
+    """
     result = scores.copy()
     if not len(chosen) or not len(others):
         return result
