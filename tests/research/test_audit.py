@@ -38,6 +38,19 @@ def test_society_itself_is_for_society_and_its_opposite_against(features: np.nda
     assert against.numbers["judges"]["society"]["correlation"] == pytest.approx(-1)
 
 
+def test_silent_actions_and_open_verdicts_are_said_plainly(features: np.ndarray) -> None:
+    rng = np.random.default_rng(0)
+    few = np.zeros((60, 18))
+    few[:, space.POSITIVE_MASK] = rng.random((60, 5)) * 0.3
+    found = run(space.alpha_weights(4.0), few)
+    assert any("13 of 18 actions do not vary" in sentence for sentence in found.sentences)
+    unrelated = features.copy()
+    unrelated[:, space.ACTIONS.index("dwell")] = rng.random(len(features))
+    found = run(space.vector({"dwell": 1.0}), unrelated)
+    assert found.verdict == "cannot tell"
+    assert not any("survives" in sentence for sentence in found.sentences)
+
+
 def test_scale_of_the_weights_does_not_matter(features: np.ndarray) -> None:
     one, thousand = run(space.HAND_WEIGHTS, features), run(1000 * space.HAND_WEIGHTS, features)
     for field in ("temperature_norm", "pairs_curve"):
@@ -132,7 +145,7 @@ def test_command_writes_json_and_a_page_that_reads_offline(
     assert main(arguments) == 0
     assert "works for <b>children" in capsys.readouterr().out
     document = json.loads((tmp_path / "a.json").read_text())
-    assert document["items"] == {"count": 120, "from": "items.parquet"}
+    assert document["items"] == {"count": 120, "from": "items.parquet", "silent_actions": []}
     assert set(document["judges"]) == {"<b>children", "adults"}
     page = (tmp_path / "a.html").read_text()
     assert page.count("<svg") == 6

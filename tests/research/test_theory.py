@@ -133,6 +133,13 @@ def test_cosine_precision_matches_simulation(small: Environment) -> None:
     assert (high - low) / 2 <= 0.05 + 1e-9
 
 
+def test_random_pairs_are_of_two_items() -> None:
+    rows = identifiability.random_pairs(5, 4_000, rng=np.random.default_rng(0))
+    assert (rows[:, 0] != rows[:, 1]).all()
+    counts = np.bincount(rows[:, 0] * 5 + rows[:, 1], minlength=25).reshape(5, 5)
+    assert counts[~np.eye(5, dtype=bool)].min() > 140  # 200 expected
+
+
 def test_d_optimal_pairs_beat_random_ones(small: Environment) -> None:
     rng = np.random.default_rng(6)
     weights = small.weights[0]

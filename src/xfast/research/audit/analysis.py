@@ -107,7 +107,7 @@ def audit(
     judge = society.judges[subject]
     numbers = {
         "feed": feed.name,
-        "items": {"count": len(features), "from": items_from},
+        "items": {"count": len(features), "from": items_from, "silent_actions": _silent(features)},
         "weights": dict(zip(space.ACTIONS, feed.weights.tolist(), strict=True)),
         "ignored_parameters": dict(feed.ignored),
         "judges": judges,
@@ -120,6 +120,11 @@ def audit(
     }
     verdict, sentences = _verdict(subject, judges[subject], numbers)
     return Audit(subject, verdict, sentences, numbers)
+
+
+def _silent(features: F64) -> list[str]:
+    """Actions that do not vary over the items (a missing column, say): their weights have no say."""
+    return [name for name, spread in zip(space.ACTIONS, np.ptp(features, axis=0), strict=True) if spread == 0]
 
 
 def _threshold(weights: F64, judge: F64, features: F64) -> dict[str, Any]:
@@ -193,7 +198,7 @@ def _planner(features: F64, judge: F64, platform: F64, rng: np.random.Generator)
     precision = identifiability.cosine_precision(features, scaled, platform)
     count = 200
     chosen = identifiability.d_optimal(features, scaled, count, rng=rng)
-    uniform = rng.integers(0, len(features), (count, 2))
+    uniform = identifiability.random_pairs(len(features), count, rng=rng)
     ratio = identifiability.design_error(features, scaled, uniform) / identifiability.design_error(
         features, scaled, chosen
     )
@@ -244,6 +249,12 @@ def _verdict(subject: str, judge: dict[str, Any], numbers: dict[str, Any]) -> tu
     sentences = [
         f"{opening}: over {numbers['items']['count']} items the score and its utility correlate {correlation}."
     ]
+    silent = numbers["items"]["silent_actions"]
+    if silent:
+        sentences.append(
+            f"{len(silent)} of {len(space.ACTIONS)} actions do not vary over these items ({', '.join(silent[:4])}"
+            f"{', …' if len(silent) > 4 else ''}): what they weigh has no say here."
+        )
     if judge["cosine"] * judge["correlation"] < 0:
         sentences.append(
             f"The cosine of the weights ({judge['cosine']:+.2f}) has the other sign: it ignores how often actions go "
@@ -257,7 +268,7 @@ def _verdict(subject: str, judge: dict[str, Any], numbers: dict[str, Any]) -> tu
             f"By weights alone the sign would flip if every negative action weighed {threshold_now['root']:+.2f} "
             f"(in units of the mean positive weight){items}; they now weigh {threshold_now['now']:+.2f} on average."
         )
-    if judge["radius_each"] is not None:
+    if judge["radius_each"] is not None and judge["verdict"] != "abstain":
         sentences.append(
             f"The verdict survives any error of up to {judge['radius_each']:.0%} in each weight; with random errors of "
             f"30 % it flips with probability {judge['flip_probability']:.1%}."
@@ -268,10 +279,17 @@ def _verdict(subject: str, judge: dict[str, Any], numbers: dict[str, Any]) -> tu
             "feed as a whole."
         )
     growth = numbers["pairs_curve"]["from_fewest_to_most"]
-    if growth["total"] != 0:
+    share = growth["growth"] / growth["total"] if growth["total"] != 0 else np.nan
+    if 0 <= share <= 1:
         sentences.append(
-            f"If the feed were learned from preference pairs, {abs(growth['growth'] / growth['total']):.0%} of the "
-            "change from 25 to 2,000 pairs would come from a longer vector (a colder feed), not a better direction."
+            f"If the feed were learned from preference pairs, {share:.0%} of the change from 25 to 2,000 pairs would "
+            "come from a longer vector (a colder feed), not a better direction."
+        )
+    elif np.isfinite(share):
+        sentences.append(
+            "If the feed were learned from preference pairs, the longer vector (a colder feed) and the direction would "
+            f"move {subject} in opposite ways from 25 to 2,000 pairs, by {growth['growth']:+.2f} and "
+            f"{growth['drift']:+.2f}."
         )
     action = {
         "loses": "Escalate: change the weights the tornado names before collecting more engagement data.",

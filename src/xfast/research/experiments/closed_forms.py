@@ -96,7 +96,7 @@ def identify(environment: Environment) -> dict[str, Any]:
         needed[f"{a}-{b}"] = precision.pairs_needed(0.05)
     rng = np.random.default_rng(0)
     weights = environment.weights[0]
-    uniform = rng.integers(0, len(environment.features), (200, 2))
+    uniform = identifiability.random_pairs(len(environment.features), 200, rng=rng)
     chosen = identifiability.d_optimal(environment.features, weights, 200, rng=rng)
     errors = [identifiability.design_error(environment.features, weights, rows) for rows in (uniform, chosen)]
     return {

@@ -117,6 +117,12 @@ def cosine_precision(features: F64, weights: F64, other: F64, *, l2: float = L2)
     return Precision(value, float(np.sqrt(slope @ covariance(features, w, 1, l2=l2) @ slope)))
 
 
+def random_pairs(items: int, count: int, *, rng: np.random.Generator) -> I64:
+    """Uniform pairs ``[count, 2]`` of two distinct item rows."""
+    first = rng.integers(0, items, count)
+    return np.stack([first, (first + rng.integers(1, items, count)) % items], axis=1)
+
+
 def d_optimal(features: F64, weights: F64, count: int, *, rng: np.random.Generator, pool: int = 2_000) -> I64:
     """Pick `count` pairs greedily for the largest determinant of their information, out of `pool` random candidates.
 
@@ -128,9 +134,8 @@ def d_optimal(features: F64, weights: F64, count: int, *, rng: np.random.Generat
     """
     if count < 1 or len(features) < 2:
         raise ParameterError(f"count is {count} with {len(features)} items; need count >= 1 and two items")
-    first = rng.integers(0, len(features), pool)
-    second = (first + rng.integers(1, len(features), pool)) % len(features)
-    x = features[first] - features[second]
+    candidates = random_pairs(len(features), pool, rng=rng)
+    x = features[candidates[:, 0]] - features[candidates[:, 1]]
     tilt = expit(x @ weights)
     scaled = x * np.sqrt(tilt * (1 - tilt))[:, None]
     inverse = np.eye(features.shape[1]) / (2 * L2)
@@ -141,7 +146,7 @@ def d_optimal(features: F64, weights: F64, count: int, *, rng: np.random.Generat
         chosen[step] = best
         moved = inverse @ scaled[best]
         inverse -= np.outer(moved, moved) / (1.0 + float(scaled[best] @ moved))
-    return np.stack([first[chosen], second[chosen]], axis=1)
+    return candidates[chosen]
 
 
 def design_error(features: F64, weights: F64, rows: I64, *, l2: float = L2) -> float:
