@@ -14,7 +14,7 @@ from xfast.errors import DataError, ParameterError
 from xfast.research import directions, loso, network, runner, scoreboard, synthetic, training
 from xfast.research.environment import Environment
 from xfast.research.experiments import EXPERIMENTS, Context, noise_study, scalarization
-from xfast.research.experiments.base import with_error
+from xfast.research.experiments.base import Experiment, Part, Result, with_error
 from xfast.research.experiments.goodhart import one_more, over_pools, tag_entropy
 from xfast.research.experiments.plural_study import population
 from xfast.research.scoreboard import Target, within
@@ -174,6 +174,22 @@ def test_small_size_of_other_experiments(tmp_path: Path, name: str) -> None:
         assert outcome.record["whys"]
 
 
+def test_keys_are_those_of_the_code_that_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+
+    def part(name: str) -> Part:
+        return Part(name, lambda context: calls.append(f"run {name}") or Result({}))  # type: ignore[func-returns-value]
+
+    def key(experiment: str, part: Part, context: Context) -> str:
+        calls.append(f"key {part.name}")
+        return part.name
+
+    monkeypatch.setattr(runner, "content_key", key)
+    study = Experiment("study", "", (part("a"), part("b")))
+    list(runner.run([(study, each) for each in study.parts], Context({}), tmp_path))
+    assert calls == ["key a", "key b", "run a", "run b"]
+
+
 def test_changed_data_is_computed_again(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     folder.mkdir()
@@ -305,6 +321,10 @@ def test_command_line(tmp_path: Path, results: Path, capsys: pytest.CaptureFixtu
     arguments = ["research", "scoreboard", "--targets", str(targets), "--out", str(results), "--json", str(table)]
     assert main(arguments) == 0
     assert json.loads(table.read_text())[0]["status"] == "reproduced"
+    assert main([*arguments, "--require", "1.0"]) == 0
+    targets.write_text(json.dumps({"targets": [{**rows[0], "value": 0.9}]}))
+    assert main([*arguments, "--require", "0.95"]) == 1
+    assert "0.0% settled, --require asks for 95.0%" in capsys.readouterr().err
     assert main(["research", "list"]) == 0
     assert "protocol" in capsys.readouterr().out
     assert main(["research", "run", "nothing"]) == 2

@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     board.add_argument("--out", type=Path, default=DEFAULT_OUT, help="results folder (%(default)s)")
     board.add_argument("--json", type=Path, help="write every row as JSON")
     board.add_argument("--markdown", type=Path, help="write the report page")
+    board.add_argument("--require", type=float, metavar="SHARE", help="fail if a smaller share of targets is settled")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -68,6 +69,10 @@ def run(args: argparse.Namespace) -> int:
                 for r in rows
             ]  # fmt: skip
             args.json.write_text(json.dumps(table, indent=1) + "\n")
+        settled = scoreboard.settled(rows)
+        if args.require is not None and settled < args.require:
+            print(f"{settled:.1%} settled, --require asks for {args.require:.1%}", file=sys.stderr)
+            return 1
         return 0
 
     folders = datasets.find(args.data) if args.data else {}

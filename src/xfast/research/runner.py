@@ -67,9 +67,10 @@ def run(
     A part whose record carries the same key (code, data, tier, library versions) is read instead of computed, so a run
     that was interrupted goes on where it stopped.
     """
-    for experiment, part in work:
+    # All keys before the first part: code that is edited while parts run is not the code that runs.
+    keys = [content_key(experiment.name, part, context) for experiment, part in work]
+    for (experiment, part), key in zip(work, keys, strict=True):
         path = out / experiment.name / f"{part.name}.json"
-        key = content_key(experiment.name, part, context)
         record = _cached(path, key)
         fresh = record is None
         if record is None:

@@ -360,6 +360,13 @@ def _judgement(count: Mapping[str, int]) -> str:
     )
 
 
+def settled(rows: Iterable[Row]) -> float:
+    """Share of the targets whose data is here that are within tolerance, or explained by measurements."""
+    count = summary(rows)
+    judged = sum(count.values()) - count["waiting"]
+    return (count["reproduced"] + sum(count[status] for status in EXPLAINED)) / max(judged, 1)
+
+
 def group(target: Target) -> str:
     """First word of the id and the data set."""
     return f"{target.name.split('.')[0]} ({target.dataset})"

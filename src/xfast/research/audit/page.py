@@ -28,7 +28,7 @@ table { border-collapse: collapse; width: 100%; font-size: 13px; font-variant-nu
 th, td { text-align: right; padding: 4px 8px; border-bottom: 1px solid var(--line); } th:first-child, td:first-child
 { text-align: left; } th { color: var(--soft); font-weight: 600; }
 @media (max-width: 560px) { .grid { grid-template-columns: minmax(0, 1fr); } main { padding: 20px 12px; }
-  section svg { min-width: 480px; } }
+  section { padding: 14px 12px; } section svg { min-width: 380px; } }
 @media print { body { background: #fff; } section, .verdict { break-inside: avoid; } }
 """
 
@@ -110,7 +110,8 @@ def _judges(numbers: dict[str, Any]) -> str:
     rows = []
     for name, judge in numbers["judges"].items():
         boot, delta = ("{:+.3f} to {:+.3f}".format(*judge[f"interval_{kind}"]) for kind in ("bootstrap", "delta"))
-        survives = "–" if judge["radius_each"] is None else f"{judge['radius_each']:.0%}"
+        open_ = judge["verdict"] == "abstain" or judge["radius_each"] is None
+        survives = "–" if open_ else f"{judge['radius_each']:.0%}"
         top = f"{judge['top10_gain']:+.3f}"
         numbers_shown = [
             f"{judge['correlation']:+.3f}",
