@@ -169,12 +169,15 @@ def _distances(worlds: Sequence[Environment], clouds: F64) -> dict[str, float]:
     out = {}
     for axes in ([0, 1, 2], [0, 1], [0, 2]):
         for scorer, whose in enumerate(names):
-            for unit in ("in its ranges", "per item", "per slate"):
+            for unit in ("in its ranges", "in ranges of both", "per item", "per slate"):
                 each = []
                 for found, reference in zip(clouds[..., axes], true[:, scorer][..., axes], strict=True):
                     scale = np.ptp(reference, axis=0) if unit == "in its ranges" else 1.0
                     scale = frontier.SLATE if unit == "per item" else scale
-                    each.append(np.mean([hausdorff(cloud / scale, reference / scale) for cloud in found]))
+                    for cloud in found:
+                        if unit == "in ranges of both":
+                            scale = np.ptp(np.vstack([cloud, reference]), axis=0)
+                        each.append(hausdorff(cloud / scale, reference / scale))
                 seen = ", ".join(names[axis] for axis in axes)
                 out[f"{seen}; from {whose}'s true frontier; {unit}"] = float(np.mean(each))
     return out
