@@ -225,6 +225,25 @@ def test_migrations_run_once_and_never_backwards(fixture: str, request: pytest.F
         open_store(url)
 
 
+@pytest.mark.parametrize("fixture", ["sqlite_url", pytest.param("postgres_schema", marks=pytest.mark.services)])
+@pytest.mark.parametrize("version", range(1, len(MIGRATIONS)))
+def test_an_older_store_is_upgraded_with_what_it_holds(
+    fixture: str, version: int, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = request.getfixturevalue(fixture)
+    with monkeypatch.context() as older:
+        older.setattr("xfast.stores.database.MIGRATIONS", MIGRATIONS[:version])
+        with closing(open_store(url)) as store:
+            store.apply([*follow(1, 2), *follow(3, 2), NetworkEvent(Post(7, 1, text="x"), 1)])
+    with closing(open_store(url)) as store:
+        assert isinstance(store, SqlStore)
+        assert store.related([2], Relation.FOLLOW, inverse=True)[0].tolist() == [1, 3]
+        assert store.posts([7]).text.tolist() == ["x"]
+        assert store._db.read(lambda session: session.fetch("SELECT MAX(version) FROM schema_versions")) == [
+            (len(MIGRATIONS),)
+        ]
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
