@@ -62,6 +62,16 @@ def test_objects_of_the_release_s_form_are_read() -> None:
     records = [{"tweet_id": 5, "served_type": 3, "phoenix_scores": {"favorite": 0.5}}, {"tweet_id": 6}]
     posts = decode_posts(zlib.compress(json.dumps(records).encode()))
     assert posts.to_records()[0]["phoenix_scores"] == {"favorite": 0.5} and posts.tweet_id.tolist() == [5, 6]
+    again = decode_posts(encode_posts(posts, quirks="reference"))
+    assert again.to_records() == posts.to_records()
+
+
+def test_reference_mode_writes_the_release_s_form() -> None:
+    import zstandard
+
+    payload = encode_posts(CandidateBatch.from_records([{"tweet_id": 5, "served_type": 3}]), quirks="reference")
+    document = json.loads(zstandard.ZstdDecompressor().decompress(payload))
+    assert document == [{"tweet_id": 5, "served_type": 3}]
 
 
 def changed(path: str, value: Any) -> bytes:

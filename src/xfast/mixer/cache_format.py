@@ -1,8 +1,8 @@
 """Cached candidates as bytes: JSON of their columns, zstd-compressed where that codec is there, else zlib.
 
-The release writes a list of JSON objects. Most of a candidate are 22 predictions, and to write 750 of them as decimal
-numbers takes longer than to make the page, so numbers are written as the bytes of a column in base64. Lists of objects
-are read, too.
+The release, and reference mode, write a list of JSON objects. Most of a candidate are 22 predictions, and to write 750
+of them as decimal numbers takes longer than to make the page, so fixed mode writes numbers as the bytes of a column in
+base64. Both forms are read in both modes.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from xfast.errors import DataError
 from xfast.mixer.candidates import CandidateBatch, decode_cell, encode_cell
 from xfast.mixer.enums import BrandSafetyVerdict, ServedType
 from xfast.mixer.query import ScoredPostsQuery
+from xfast.mixer.quirks import Quirks
 from xfast.pipeline import Column, Field, Ragged
 
 __all__ = ["cache_key", "decode_posts", "encode_posts"]
@@ -37,18 +38,23 @@ def cache_key(query: ScoredPostsQuery) -> str:
     return f"xfast:posts:{query.user_id}:{hashlib.blake2b(scope.encode(), digest_size=8).hexdigest()}"
 
 
-def encode_posts(batch: CandidateBatch) -> bytes:
+def encode_posts(batch: CandidateBatch, *, quirks: Quirks = "fixed") -> bytes:
     """Candidates as compressed JSON."""
-    columns = {}
-    for name in batch.columns:
-        ragged = batch.schema[name].ragged
-        columns[name] = _encode(name, batch.ragged(name) if ragged else batch.column(name))
-    plain = json.dumps({"rows": len(batch), "columns": columns}, separators=(",", ":")).encode()
+    document: Any = batch.to_records() if quirks == "reference" else _columns(batch)
+    plain = json.dumps(document, separators=(",", ":")).encode()
     try:
         import zstandard
     except ImportError:
         return zlib.compress(plain, 6)
     return zstandard.ZstdCompressor(level=_ZSTD_LEVEL).compress(plain)
+
+
+def _columns(batch: CandidateBatch) -> dict[str, Any]:
+    columns = {}
+    for name in batch.columns:
+        ragged = batch.schema[name].ragged
+        columns[name] = _encode(name, batch.ragged(name) if ragged else batch.column(name))
+    return {"rows": len(batch), "columns": columns}
 
 
 def decode_posts(payload: bytes) -> CandidateBatch:

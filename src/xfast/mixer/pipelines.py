@@ -156,7 +156,7 @@ def scored_posts_pipeline(
         side_effects=[
             e.PhoenixExperimentsSideEffect(c.ranker, c.sink, c.shadow_clusters),
             e.RerankingKafkaSideEffect(c.sink, production=settings.production),
-            e.RedisPostCandidateCacheSideEffect(c.post_cache, production=settings.production),
+            e.RedisPostCandidateCacheSideEffect(c.post_cache, production=settings.production, quirks=settings.quirks),
             e.ScoredStatsSideEffect(),
             e.MutualFollowStatsSideEffect(),
             e.PhoenixRequestCacheSideEffect(c.request_cache_sites, production=settings.production),
