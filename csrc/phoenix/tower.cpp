@@ -54,19 +54,42 @@ PackedMatrix pack_rows(const Tensor& tensor, std::size_t first, std::size_t rows
   return pack(dense, rows, columns, precision);
 }
 
+// To the nearest bfloat16 and back; NaN stays. Without branches, so that compilers vectorise it.
+void to_half(float* x, std::size_t count) {
+  for (std::size_t i = 0; i < count; ++i) {
+    std::uint32_t bits;
+    std::memcpy(&bits, x + i, sizeof bits);
+    bits = (bits + 0x7fff + ((bits >> 16) & 1)) & 0xffff0000u;
+    float rounded;
+    std::memcpy(&rounded, &bits, sizeof rounded);
+    x[i] = x[i] != x[i] ? x[i] : rounded;
+  }
+}
+
 // table [rows, emb] @ block (rows [first, first + emb) of projection), accumulated in double: [rows, emb_pad].
-Aligned<float> fold(const Tensor& table, const Tensor& projection, std::size_t first, std::size_t emb_pad) {
+// `rounded` takes the table in bfloat16.
+Aligned<float> fold(const Tensor& table, const Tensor& projection, std::size_t first, std::size_t emb_pad,
+                    bool rounded = false) {
   Aligned<float> folded(table.rows * emb_pad);
   std::vector<double> sums(projection.columns);
   for (std::size_t r = 0; r < table.rows; ++r) {
     std::fill(sums.begin(), sums.end(), 0.0);
-    for (std::size_t k = 0; k < table.columns; ++k)
+    for (std::size_t k = 0; k < table.columns; ++k) {
+      const float raw = table.data[r * table.columns + k], value = rounded ? from_bfloat16(to_bfloat16(raw)) : raw;
       for (std::size_t n = 0; n < projection.columns; ++n)
-        sums[n] += static_cast<double>(table.data[r * table.columns + k]) *
-                   projection.data[(first + k) * projection.columns + n];
+        sums[n] += static_cast<double>(value) * projection.data[(first + k) * projection.columns + n];
+    }
     for (std::size_t n = 0; n < projection.columns; ++n) folded[r * emb_pad + n] = static_cast<float>(sums[n]);
   }
   return folded;
+}
+
+// Rows of a tensor as they are, with the columns padded.
+Aligned<float> padded_rows(const Tensor& tensor, std::size_t width) {
+  Aligned<float> out(tensor.rows * width);
+  for (std::size_t r = 0; r < tensor.rows; ++r)
+    std::copy_n(tensor.data + r * tensor.columns, tensor.columns, out.data() + r * width);
+  return out;
 }
 
 Aligned<float> padded_vector(const Tensor& tensor, std::size_t width) {
@@ -182,18 +205,29 @@ Tower::Tower(const TowerSpec& spec, const Parameters& parameters, const std::str
   const std::size_t rows = (spec.item_hashes + spec.author_hashes) * dim.emb;
   const Tensor& projection = find(parameters, prefix + "proj_mat_3", rows + (with_dwell ? 3 : 2) * dim.emb, dim.emb);
   history_ = pack_rows(projection, 0, rows, input);
-  action_ =
-      fold(find(parameters, prefix + "action_projection", spec.actions, dim.emb), projection, rows, dim.emb_pad());
+  // The published model rounds the vectors of actions, surfaces, ages and dwell to bfloat16 before they are projected
+  // (PHOENIX §6): in bfloat16 only tables can be folded, a sum of actions and a dwell vector cannot.
+  const Tensor& actions = find(parameters, prefix + "action_projection", spec.actions, dim.emb);
+  if (rounds()) {
+    action_ = padded_rows(actions, dim.emb_pad());
+    action_out_ = pack_rows(projection, rows, dim.emb, input);
+  } else {
+    action_ = fold(actions, projection, rows, dim.emb_pad());
+  }
   const Tensor& surfaces = find(parameters, prefix + "product_surface_embedding_table");
   surfaces_ = surfaces.rows;
-  surface_ = fold(surfaces, projection, rows + dim.emb, dim.emb_pad());
+  surface_ = fold(surfaces, projection, rows + dim.emb, dim.emb_pad(), rounds());
   if (with_dwell) {
     dwell_in_ =
         padded_vector(find(parameters, prefix + "history_dwell_time_proj1", 1, spec.dwell_hidden), spec.dwell_hidden);
-    const Aligned<float> folded =
-        fold(find(parameters, prefix + "history_dwell_time_proj2", spec.dwell_hidden, dim.emb), projection,
-             rows + 2 * dim.emb, dim.emb_pad());
-    dwell_out_ = pack({folded.data(), folded.data() + folded.size()}, spec.dwell_hidden, dim.emb_pad(), input);
+    const Tensor& second = find(parameters, prefix + "history_dwell_time_proj2", spec.dwell_hidden, dim.emb);
+    if (rounds()) {
+      dwell_mid_ = pack_rows(second, 0, spec.dwell_hidden, input);
+      dwell_out_ = pack_rows(projection, rows + 2 * dim.emb, dim.emb, input);
+    } else {
+      const Aligned<float> folded = fold(second, projection, rows + 2 * dim.emb, dim.emb_pad());
+      dwell_out_ = pack({folded.data(), folded.data() + folded.size()}, spec.dwell_hidden, dim.emb_pad(), input);
+    }
   }
 
   const std::size_t half = dim.head / 2;
@@ -207,7 +241,8 @@ Tower::Tower(const TowerSpec& spec, const Parameters& parameters, const std::str
 }
 
 std::size_t Tower::weight_bytes() const {
-  std::size_t total = user_.bytes() + history_.bytes() + dwell_out_.bytes() + action_.bytes() + surface_.bytes();
+  std::size_t total = user_.bytes() + history_.bytes() + action_.bytes() + action_out_.bytes() + surface_.bytes() +
+                      dwell_mid_.bytes() + dwell_out_.bytes();
   for (const Layer& layer : stack_.layers) {
     total += layer.qkv.bytes() + layer.out.bytes() + layer.gated.bytes() + layer.down.bytes();
     for (const auto& norm : layer.norm) total += norm.bytes();
@@ -257,9 +292,20 @@ void Tower::history_tokens(const ContextInput& input, std::size_t from, std::siz
   float* joined = s.grow(s.joined, count * history_.rows);
   join_rows(input.posts, input.authors, from, count, spec_, joined);
   run_.linear(history_, joined, history_.rows, count, rows, emb, 0);
+  float* projected = s.grow(s.projected, count * emb);
+  const auto add_projected = [&](const PackedMatrix& w, const float* values, std::size_t width) {
+    run_.linear(w, values, width, count, projected, emb, 0);
+    for (std::size_t i = 0; i < count * emb; ++i) rows[i] += projected[i];
+  };
+  float* wide = s.grow(s.wide, count * emb);  // vectors that bfloat16 rounds before their projection
+  float* sums = rows;
+  if (rounds()) {
+    std::fill_n(wide, count * emb, 0.0f);
+    sums = wide;
+  }
   for (std::size_t t = 0; t < count; ++t) {
     const float* actions = input.actions + (from + t) * spec_.actions;
-    float* row = rows + t * emb;
+    float* row = sums + t * emb;
     // Present actions add their row, absent ones subtract it; no action at all adds nothing (PHOENIX §2.2).
     if (std::any_of(actions, actions + spec_.actions, [](float a) { return a != 0; }))
       for (std::size_t a = 0; a < spec_.actions; ++a) {
@@ -267,20 +313,28 @@ void Tower::history_tokens(const ContextInput& input, std::size_t from, std::siz
         const float* table = action_.data() + a * emb;
         for (std::size_t i = 0; i < emb; ++i) row[i] += sign * table[i];
       }
-    add_table_row(surface_, surfaces_, input.surface[from + t], row);
+    add_table_row(surface_, surfaces_, input.surface[from + t], rows + t * emb);
+  }
+  if (rounds()) {
+    to_half(wide, count * emb);
+    add_projected(action_out_, wide, emb);
   }
   if (dwell_in_.size() == 0) return;
   const std::size_t hidden = spec_.dwell_hidden;
   float* values = s.grow(s.values, count * hidden);
-  float* projected = s.grow(s.projected, count * emb);
   for (std::size_t t = 0; t < count; ++t) {
     const float clipped = std::clamp(input.dwell[from + t], 0.0f, spec_.dwell_scale);
     const float n = spec_.dwell_log ? std::log1p(clipped) / std::log1p(spec_.dwell_scale) : clipped / spec_.dwell_scale;
     for (std::size_t i = 0; i < hidden; ++i) values[t * hidden + i] = n * dwell_in_[i];
   }
   run_.gelu(values, count * hidden);
-  run_.linear(dwell_out_, values, hidden, count, projected, emb, 0);
-  for (std::size_t i = 0; i < count * emb; ++i) rows[i] += projected[i];
+  if (rounds()) {
+    run_.linear(dwell_mid_, values, hidden, count, wide, emb, 0);
+    to_half(wide, count * emb);
+    add_projected(dwell_out_, wide, emb);
+  } else {
+    add_projected(dwell_out_, values, hidden);
+  }
 }
 
 std::vector<Rotation> Tower::tokens(const ContextInput& input, const Workers& workers, Aligned<float>& x,
@@ -301,6 +355,7 @@ std::vector<Rotation> Tower::tokens(const ContextInput& input, const Workers& wo
     const std::size_t from = i * tile;
     history_tokens(input, from, std::min(tile, input.tokens - from), history + from * emb);
   });
+  if (rounds()) to_half(x.data(), count * emb);
   return rotations(input.positions + 1 - first, count, angles);
 }
 
@@ -312,10 +367,10 @@ RankerTower::RankerTower(const TowerSpec& spec, const Parameters& parameters)
   const Tensor& projection = find(parameters, prefix + "proj_mat_2", rows + 2 * dim.emb, dim.emb);
   candidate_ = pack_rows(projection, 0, rows, input_precision(spec.precision));
   candidate_surface_ = fold(find(parameters, prefix + "product_surface_embedding_table", surfaces_, dim.emb),
-                            projection, rows, dim.emb_pad());
+                            projection, rows, dim.emb_pad(), rounds());
   const Tensor& ages = find(parameters, prefix + "post_age_embedding_table");
   ages_ = ages.rows;
-  age_ = fold(ages, projection, rows + dim.emb, dim.emb_pad());
+  age_ = fold(ages, projection, rows + dim.emb, dim.emb_pad(), rounds());
   final_norm_ = padded_vector(find(parameters, prefix + "rms_norm/scale", 1, dim.emb), dim.emb_pad());
   // Heads stay float32: they are 2 % of the weights and every probability passes through them.
   logits_ = pack_rows(find(parameters, prefix + "unembeddings", dim.emb, spec.actions), 0, dim.emb, Precision::float32);
@@ -362,6 +417,7 @@ void RankerTower::score_tile(const ScoreList& list, std::size_t first, std::size
     add_table_row(candidate_surface_, surfaces_, input.surface[first + i], x + i * emb);
     add_table_row(age_, ages_, input.age_bucket[first + i], x + i * emb);
   }
+  if (rounds()) to_half(x, count * emb);
   const std::vector<Rotation> rotation = rotations(input.positions + first, count, angles);
   run_.candidates(stack_, *list.cache, x, rotation.data(), input.valid + first, count);
   run_.rms_norm(x, final_norm_.data(), count, dim.emb, emb, y);

@@ -89,17 +89,21 @@ class Tower {
                                std::vector<float>& angles) const;
   void history_tokens(const ContextInput& input, std::size_t from, std::size_t count, float* rows) const;
   std::vector<Rotation> rotations(const std::int32_t* positions, std::size_t count, std::vector<float>& angles) const;
+  // Whether tokens and what they are made of are rounded to bfloat16.
+  bool rounds() const { return spec_.precision == Precision::bfloat16; }
   void add_table_row(const Aligned<float>& table, std::size_t rows, std::int32_t index, float* x) const;
 
   TowerSpec spec_;
   const Kernels& run_;
   Stack stack_;
   PackedMatrix user_, history_;
-  // Small tables already multiplied by their block of the input projection (PHOENIX §9.6), [rows, emb_pad].
+  // Small tables already multiplied by their block of the input projection (PHOENIX §9.6), [rows, emb_pad]; in
+  // bfloat16 the actions are as they are, and their sum is projected by `action_out_`.
   Aligned<float> action_, surface_;
+  PackedMatrix action_out_;
   std::size_t surfaces_ = 0;
   Aligned<float> dwell_in_;
-  PackedMatrix dwell_out_;
+  PackedMatrix dwell_mid_, dwell_out_;  // the first in bfloat16 only; else both in one
   std::vector<float> frequencies_;
   std::vector<float> rotation_table_;  // cos | sin per position of the table
   std::size_t table_positions_ = 0;
