@@ -54,16 +54,8 @@ PackedMatrix pack_rows(const Tensor& tensor, std::size_t first, std::size_t rows
   return pack(dense, rows, columns, precision);
 }
 
-// To the nearest bfloat16 and back; NaN stays. Without branches, so that compilers vectorise it.
 void to_half(float* x, std::size_t count) {
-  for (std::size_t i = 0; i < count; ++i) {
-    std::uint32_t bits;
-    std::memcpy(&bits, x + i, sizeof bits);
-    bits = (bits + 0x7fff + ((bits >> 16) & 1)) & 0xffff0000u;
-    float rounded;
-    std::memcpy(&rounded, &bits, sizeof rounded);
-    x[i] = x[i] != x[i] ? x[i] : rounded;
-  }
+  for (std::size_t i = 0; i < count; ++i) x[i] = from_bfloat16(to_bfloat16(x[i]));
 }
 
 // table [rows, emb] @ block (rows [first, first + emb) of projection), accumulated in double: [rows, emb_pad].

@@ -11,7 +11,6 @@ import numpy as np
 from xfast.ids import as_uint64
 from xfast.mixer.candidates import CandidateBatch
 from xfast.mixer.deciders import DECIDERS, Decider
-from xfast.mixer.params import Params
 from xfast.mixer.query import (
     BloomFilterEntry,
     Cursor,
@@ -63,12 +62,13 @@ class Inputs(dict[str, Any]):
 
     def query(self, **overrides: Any) -> ScoredPostsQuery:
         """The query of the case's own fields; ``overrides`` are parameters."""
-        query = build_query({key: value for key, value in self.items() if key in QUERY_FIELDS | FEATURE_FIELDS})
-        self.used |= set(self) & (QUERY_FIELDS | FEATURE_FIELDS)
+        given = {key: value for key, value in self.items() if key in QUERY_FIELDS | FEATURE_FIELDS}
+        self.used |= set(given)
+        own = given.pop("params", None) or {}
+        query = build_query(given)
         query.request_time_ms = query.request_time_ms or self.now_ms
         # A parameter that the case names itself wins; one that it leaves unset has its default.
-        query.params = Params().override({k: v for k, v in overrides.items() if v is not None})
-        query.params = query.params.override(self.get("params", {}) if "params" in self else {})
+        query.params = query.params.override({k: v for k, v in overrides.items() if v is not None}).override(own)
         return query
 
     def unknown(self) -> list[str]:
